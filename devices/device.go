@@ -1,0 +1,29 @@
+// Package devices holds what the devices of a PC have in common: the bus that
+// leads a guest's access to a device, and the interrupt line that leads a
+// device's signal to the guest. Each device is a package below.
+package devices
+
+// Device is something a guest reaches by reading and writing, at ports or in
+// memory. It is given offsets from the start of its range and never learns
+// its own address.
+//
+// There is no error: what a guest does wrong is data, answered as the
+// hardware would. len(data) is 1, 2, 4 or 8, and offset+len(data) may reach
+// past the end of the range the device was inserted at. Calls come from every
+// vCPU's goroutine, concurrently: a device locks itself.
+type Device interface {
+	// Read fills data with what the guest reads at offset. Before the call
+	// data is all ones, which is what an absent register reads as.
+	Read(offset uint64, data []byte)
+	// Write takes what the guest wrote at offset, least significant byte
+	// first.
+	Write(offset uint64, data []byte)
+}
+
+// Line is an interrupt line, from the device that drives it to an input of
+// the interrupt controller. A device calls Set whenever the level it drives
+// may have changed; setting the same level again does nothing. Set is safe
+// for concurrent use, and a device may call it with its own lock held.
+type Line interface {
+	Set(level bool)
+}

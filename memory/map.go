@@ -1,0 +1,71 @@
+package memory
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options say how the host backs guest RAM.
+type Options struct {
+	// HugePages takes RAM from the host's pool of 2 MiB pages
+	// (/proc/sys/vm/nr_hugepages), all of it reserved at once, instead of
+	// ordinary pages that the host commits as the guest touches them.
+	HugePages bool
+}
+
+// HugePageSize is the granule of a mapping with Options.HugePages, in bytes.
+const HugePageSize = 2 << 20
+
+// ErrHugePages is wrapped by New's error when the host's pool of huge pages
+// is too small.
+var ErrHugePages = errors.New("not enough free huge pages")
+
+// New maps RAM for a guest at the given ranges, which must be page-aligned,
+// in ascending order and apart from each other. The memory reads as zero and
+// costs the host nothing until it is touched. Close unmaps it.
+func New(ranges []Range, opt Options) (*Guest, error) {
+	flags := unix.MAP_PRIVATE | unix.MAP_ANONYMOUS
+	page := uint64(PageSize)
+	if opt.HugePages {
+		// Without MAP_NORESERVE the kernel takes the pages now, so that a
+		// pool too small is an error here and not a SIGBUS in the guest.
+		flags |= unix.MAP_HUGETLB | unix.MAP_HUGE_2MB
+		page = HugePageSize
+	} else {
+		flags |= unix.MAP_NORESERVE
+	}
+	g := &Guest{}
+	var end uint64
+	for _, r := range ranges {
+		if r.Start < end || r.Size == 0 || r.Start%page != 0 || r.Size%page != 0 || r.End() < r.Start {
+			g.Close()
+			return nil, fmt.Errorf("guest memory: range %#x+%#x is not a whole number of %d-byte pages after %#x", r.Start, r.Size, page, end)
+		}
+		end = r.End()
+		host, err := unix.Mmap(-1, 0, int(r.Size), unix.PROT_READ|unix.PROT_WRITE, flags)
+		if err != nil {
+			g.Close()
+			if opt.HugePages && errors.Is(err, unix.ENOMEM) {
+				return nil, fmt.Errorf("guest memory: %w for %d MiB", ErrHugePages, r.Size>>20)
+			}
+			return nil, fmt.Errorf("guest memory: map %d MiB: %w", r.Size>>20, err)
+		}
+		g.regions = append(g.regions, Region{r, host})
+	}
+	return g, nil
+}
+
+// Close unmaps the guest's RAM. No vCPU may be running on it any more, and no
+// slice of it may be used afterwards.
+func (g *Guest) Close() error {
+	var first error
+	for _, r := range g.regions {
+		if err := unix.Munmap(r.host); err != nil && first == nil {
+			first = fmt.Errorf("guest memory: unmap %#x+%#x: %w", r.Start, r.Size, err)
+		}
+	}
+	g.regions = nil
+	return first
+}
