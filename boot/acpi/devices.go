@@ -1,0 +1,26 @@
+package acpi
+
+// Serial is a 16550-compatible serial port, the first of the machine.
+func Serial(port uint16, gsi uint32) Term {
+	return Dev("COM1",
+		Name("_HID", EISAID("PNP0501")),
+		Name("_UID", Int(1)),
+		Name("_CRS", Resources(Ports(port, 8), IRQ(gsi, true))))
+}
+
+// RTC is a PC's clock. Without an interrupt: it has no alarm.
+func RTC(port uint16) Term {
+	return Dev("RTC_",
+		Name("_HID", EISAID("PNP0B00")),
+		Name("_CRS", Resources(Ports(port, 2))))
+}
+
+// Pvpanic is the device that a guest tells of its panics. QEMU's
+// docs/specs/pvpanic.rst gives its identifier.
+func Pvpanic(port uint16) Term {
+	const present = 0xb // enabled, functioning, not shown to people
+	return Dev("PEVT",
+		Name("_HID", Str("QEMU0001")),
+		Name("_STA", Int(present)),
+		Name("_CRS", Resources(Ports(port, 1))))
+}

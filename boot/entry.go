@@ -1,0 +1,39 @@
+package boot
+
+import "vmm/memory"
+
+// Mode is the state of the processor at a kernel's entry.
+type Mode uint8
+
+// The modes.
+const (
+	// ProtectedMode has flat 32-bit segments and no paging.
+	ProtectedMode Mode = iota
+	// LongMode has 64-bit code and an identity map of the first 4 GiB.
+	LongMode
+)
+
+// Table is where a descriptor table lies: its address, and its last byte's
+// offset.
+type Table struct {
+	Base  uint64
+	Limit uint16
+}
+
+// Entry is the state in which the boot processor begins, and where Load put
+// things. All addresses are guest-physical.
+type Entry struct {
+	Protocol Protocol // the one that was used, never Auto
+	Mode     Mode
+
+	RIP uint64
+	RSI uint64 // Linux: the zero page
+	RBX uint64 // PVH: the start_info
+	RSP uint64
+	CR3 uint64 // with LongMode
+	GDT Table
+
+	Kernel  memory.Range // what the kernel occupies, with the room it needs to start
+	Initrd  memory.Range // Size 0: none
+	Cmdline string
+}

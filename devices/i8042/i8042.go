@@ -1,0 +1,141 @@
+// Package i8042 is the keyboard controller of a PC, without a keyboard or a
+// mouse. What is left of it is the A20 gate, which is always open, and the
+// reset line, which software has pulled since the PC/AT. The commands are
+// those of the IBM PC/AT Technical Reference (1985), "Keyboard Controller".
+package i8042
+
+import (
+	"sync"
+
+	"vmm/devices"
+)
+
+// Size is the number of ports from the data port on: the status and command
+// port is the last.
+const Size = 5
+
+const (
+	regData    = 0
+	regCommand = 4 // read: status
+)
+
+// Bits of the status register.
+const (
+	statusOutputFull = 1 << 0 // a byte waits at the data port
+	statusSystem     = 1 << 2 // the self-test has passed
+	statusUnlocked   = 1 << 4
+)
+
+// Commands.
+const (
+	cmdReadControl  = 0x20
+	cmdWriteControl = 0x60
+	cmdTestMouse    = 0xa9
+	cmdSelfTest     = 0xaa
+	cmdTestKeyboard = 0xab
+	cmdReadOutput   = 0xd0
+	cmdWriteOutput  = 0xd1
+	cmdPulse        = 0xf0 // to 0xff: each clear bit pulses an output
+)
+
+// Bits of the output port, and of a pulse command.
+const (
+	outputReset = 1 << 0 // low: reset
+	outputA20   = 1 << 1
+)
+
+// Answers to tests.
+const (
+	selfTestPassed = 0x55
+	noDevice       = 0x01 // clock line stuck low: nothing is connected
+)
+
+// Controller is the keyboard controller.
+type Controller struct {
+	reset func()
+
+	mu    sync.Mutex
+	state state
+}
+
+type state struct {
+	control    uint8
+	output     uint8
+	outputFull bool
+	command    uint8 // waits for its byte at the data port; 0 for none
+}
+
+// New returns a controller that calls reset when the guest pulls the reset
+// line.
+func New(reset func()) *Controller { return &Controller{reset: reset} }
+
+var _ devices.Device = (*Controller)(nil)
+
+// Read implements devices.Device.
+func (c *Controller) Read(offset uint64, data []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := &c.state
+	switch offset {
+	case regData:
+		data[0] = s.output
+		s.outputFull = false
+	case regCommand:
+		data[0] = statusSystem | statusUnlocked
+		if s.outputFull {
+			data[0] |= statusOutputFull
+		}
+	}
+}
+
+// Write implements devices.Device.
+func (c *Controller) Write(offset uint64, data []byte) {
+	c.mu.Lock()
+	reset := false
+	switch offset {
+	case regData:
+		reset = c.state.data(data[0])
+	case regCommand:
+		reset = c.state.execute(data[0])
+	}
+	c.mu.Unlock()
+	if reset {
+		c.reset()
+	}
+}
+
+// execute takes a command and reports whether it resets the machine.
+func (s *state) execute(command uint8) (reset bool) {
+	s.command = 0
+	switch command {
+	case cmdReadControl:
+		s.answer(s.control)
+	case cmdSelfTest:
+		s.answer(selfTestPassed)
+	case cmdTestMouse, cmdTestKeyboard:
+		s.answer(noDevice)
+	case cmdReadOutput:
+		s.answer(outputReset | outputA20)
+	case cmdWriteControl, cmdWriteOutput:
+		s.command = command
+	default:
+		return command >= cmdPulse && command&outputReset == 0
+	}
+	return false
+}
+
+// data takes a byte at the data port: the operand of a command, or something
+// for a keyboard that is not there.
+func (s *state) data(v uint8) (reset bool) {
+	command := s.command
+	s.command = 0
+	switch command {
+	case cmdWriteControl:
+		s.control = v
+	case cmdWriteOutput:
+		return v&outputReset == 0
+	}
+	return false
+}
+
+func (s *state) answer(v uint8) { s.output, s.outputFull = v, true }

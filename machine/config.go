@@ -1,0 +1,154 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"vmm/boot"
+	"vmm/memory"
+)
+
+// Config describes a machine. The zero value of a field is its default where
+// one is given.
+type Config struct {
+	// Kernel is the path of the kernel image.
+	Kernel string
+	// Initrd is the path of the initial RAM disk; "" for none.
+	Initrd string
+	// Cmdline is the kernel's command line; nil for DefaultCmdline.
+	Cmdline *string
+	// Append is added to the command line.
+	Append string
+	// Protocol is how the kernel is entered.
+	Protocol boot.Protocol
+	// Memory is the size of RAM in bytes, a multiple of memory.PageSize.
+	Memory uint64
+	// HugePages takes RAM from the host's pool of 2 MiB pages.
+	HugePages bool
+	// CPUs is the number of processors, 1 to MaxCPUs.
+	CPUs int
+	// DebugExit adds a port whose write ends the machine with a value.
+	DebugExit bool
+	// Console receives what the guest writes to its serial port. Its Write
+	// may block: the guest waits.
+	Console io.Writer
+	// Log receives what the machine does; nil for nothing.
+	Log *slog.Logger
+}
+
+// MaxCPUs is the largest number of processors of a machine.
+const MaxCPUs = 64
+
+// DefaultCmdline is the command line for the devices that the machine has: the
+// serial port as console, and an immediate reset on a panic.
+//
+// panic_warm makes Linux set the PC's warm-reset flag when a panic resets the
+// machine, and only then. It is how a panic is told from a reboot before the
+// pvpanic driver is there, or without it.
+const DefaultCmdline = "console=ttyS0 panic=-1 reboot=panic_warm"
+
+// cmdline is the command line as the guest gets it.
+func (c *Config) cmdline() string {
+	line := DefaultCmdline
+	if c.Cmdline != nil {
+		line = *c.Cmdline
+	}
+	return strings.TrimSpace(line + " " + c.Append)
+}
+
+// Validate checks what can be checked without opening anything.
+func (c *Config) Validate() error {
+	if c.CPUs < 1 || c.CPUs > MaxCPUs {
+		return fmt.Errorf("%d CPUs: choose between 1 and %d", c.CPUs, MaxCPUs)
+	}
+	return c.validateMemory()
+}
+
+func (c *Config) validateMemory() error {
+	page := uint64(memory.PageSize)
+	if c.HugePages {
+		page = memory.HugePageSize
+	}
+	switch {
+	case c.Memory == 0:
+		return errors.New("no memory: choose a size such as 512M")
+	case c.Memory < minMemory:
+		return fmt.Errorf("%d bytes of memory are less than the %s that a machine needs at least; sizes have a suffix, such as 512M", c.Memory, FormatSize(minMemory))
+	case c.Memory%page != 0:
+		return fmt.Errorf("%d bytes of memory are not a whole number of %s pages; the next size that is: %s",
+			c.Memory, FormatSize(page), FormatSize((c.Memory/page+1)*page))
+	}
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return fmt.Errorf("sysinfo: %w", err)
+	}
+	if host := info.Totalram * uint64(info.Unit); c.Memory > host {
+		return fmt.Errorf("%s of memory are more than this host has; choose at most %s", FormatSize(c.Memory), FormatSize(host>>20<<20))
+	}
+	return nil
+}
+
+// minMemory is the smallest machine: the first MiB, where the tables for the
+// kernel lie, and as much again for a kernel.
+const minMemory = 2 << 20
+
+// sizeSuffixes are the units of sizes, as powers of 1024.
+const sizeSuffixes = "KMGT"
+
+// ParseSize reads a size in bytes, such as "512M" or "8G": a number and an
+// optional K, M, G or T for powers of 1024.
+func ParseSize(s string) (uint64, error) {
+	digits, shift := strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(s), "B"), "I"), 0
+	if n := len(digits); n > 0 {
+		if i := strings.IndexByte(sizeSuffixes, digits[n-1]); i >= 0 {
+			digits, shift = digits[:n-1], 10*(i+1)
+		}
+	}
+	n, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil || n<<shift>>shift != n {
+		return 0, fmt.Errorf("%q is not a size; write a number with K, M, G or T, such as 512M", s)
+	}
+	return n << shift, nil
+}
+
+// FormatSize writes a size as ParseSize reads it, in the largest unit that
+// divides it.
+func FormatSize(n uint64) string {
+	suffix := ""
+	for i := range len(sizeSuffixes) {
+		if n == 0 || n%1024 != 0 {
+			break
+		}
+		n /= 1024
+		suffix = sizeSuffixes[i : i+1]
+	}
+	return strconv.FormatUint(n, 10) + suffix
+}
+
+// openInitrd opens the initial RAM disk, if there is one.
+func (c *Config) openInitrd() (*boot.Initrd, io.Closer, error) {
+	if c.Initrd == "" {
+		return nil, io.NopCloser(nil), nil
+	}
+	f, err := os.Open(c.Initrd)
+	if err != nil {
+		return nil, nil, fmt.Errorf("initrd: %w", err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, nil, fmt.Errorf("initrd: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		f.Close()
+		return nil, nil, fmt.Errorf("initrd: %s is not a regular file", c.Initrd)
+	}
+	return &boot.Initrd{Name: c.Initrd, Data: f, Size: info.Size()}, f, nil
+}

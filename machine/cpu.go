@@ -1,0 +1,96 @@
+package machine
+
+import (
+	"fmt"
+
+	"vmm/kvm"
+)
+
+// cpu is a processor of the machine: a vCPU and the loop around it.
+type cpu struct {
+	vcpu  *kvm.VCPU
+	exits uint64
+	last  access // the last access that a device was asked for
+}
+
+// access is a guest's access to a port or memory that came to vmm.
+type access struct {
+	addr  uint64
+	size  int
+	port  bool
+	write bool
+	valid bool
+}
+
+func (a access) String() string {
+	if !a.valid {
+		return "none"
+	}
+	verb, space := "read", "memory"
+	if a.write {
+		verb = "write"
+	}
+	if a.port {
+		space = "port"
+	}
+	return fmt.Sprintf("%d-byte %s of %s %#x", a.size, verb, space, a.addr)
+}
+
+// loop runs the vCPU until the machine stops. It is the body of the vCPU's
+// goroutine, and so of its thread.
+func (c *cpu) loop(m *Machine) {
+	c.vcpu.LockThread()
+	for !m.stopping.Load() {
+		exit, err := c.vcpu.Run()
+		if err != nil {
+			m.stop(Outcome{}, err)
+			return
+		}
+		c.exits++
+		switch exit.Reason {
+		case kvm.ExitIO:
+			c.portIO(m, exit.IO())
+		case kvm.ExitMMIO:
+			c.memoryIO(m, exit.MMIO())
+		case kvm.ExitInterrupted:
+			// The one who kicked has set stopping before. Clear, then look.
+			c.vcpu.ClearKick()
+		case kvm.ExitShutdown:
+			c.crash(m, "triple fault")
+		case kvm.ExitFailEntry:
+			f := exit.FailEntry()
+			c.crash(m, fmt.Sprintf("the processor refused to enter the guest: reason %#x", f.Reason))
+		case kvm.ExitInternalError:
+			c.crash(m, exit.InternalError().Error())
+		default:
+			c.crash(m, fmt.Sprintf("KVM left the guest for a reason that vmm does not handle: %v", exit.Reason))
+		}
+	}
+}
+
+// portIO serves IN and OUT. A string instruction asks for the same port
+// several times in one exit.
+func (c *cpu) portIO(m *Machine, io kvm.IO) {
+	c.last = access{addr: uint64(io.Port), size: io.Size, port: true, write: io.Write, valid: true}
+	for data := io.Data; len(data) > 0; data = data[io.Size:] {
+		if io.Write {
+			m.ports.Write(uint64(io.Port), data[:io.Size:io.Size])
+		} else {
+			m.ports.Read(uint64(io.Port), data[:io.Size:io.Size])
+		}
+	}
+}
+
+func (c *cpu) memoryIO(m *Machine, io kvm.MMIO) {
+	c.last = access{addr: io.Addr, size: len(io.Data), write: io.Write, valid: true}
+	if io.Write {
+		m.mmio.Write(io.Addr, io.Data)
+	} else {
+		m.mmio.Read(io.Addr, io.Data)
+	}
+}
+
+// crash stops the machine because this vCPU cannot go on.
+func (c *cpu) crash(m *Machine, reason string) {
+	m.stop(Outcome{Kind: Crashed, Crash: c.report(m, reason)}, nil)
+}

@@ -1,0 +1,134 @@
+package machine
+
+import (
+	"math/bits"
+	"slices"
+
+	"vmm/kvm"
+)
+
+// CPUID leaves that depend on the vCPU or on the machine. Intel SDM vol. 2,
+// CPUID; AMD APM vol. 3, appendix E.
+const (
+	leafFeatures    = 0x1
+	leafCache       = 0x4 // Intel
+	leafTopology    = 0xb
+	leafTopologyV2  = 0x1f
+	leafKVM         = 0x4000_0000 // the hypervisor's signature
+	leafKVMTiming   = 0x4000_0010 // frequencies, as VMware defined it
+	leafAMDFeatures = 0x8000_0001
+	leafAMDSize     = 0x8000_0008
+	leafAMDCache    = 0x8000_001d
+	leafAMDTopology = 0x8000_001e
+	leafAMDTopoV2   = 0x8000_0026
+)
+
+// Feature bits.
+const (
+	ecxTSCDeadline = 1 << 24 // leaf 1
+	ecxHypervisor  = 1 << 31 // leaf 1
+	edxHTT         = 1 << 28 // leaf 1: more than one logical processor
+	ecxCmpLegacy   = 1 << 1  // leaf 0x80000001: and they are cores
+)
+
+// apicBusKHz is the frequency at which KVM's local APIC timer counts.
+const apicBusKHz = 1_000_000
+
+// cpuid is what CPUID says on processor id of count. It is what KVM supports
+// on this host, with a topology of one package, count cores and a thread each.
+// tscKHz is the frequency of the time-stamp counter, 0 when not known.
+//
+// Leaf 0x15, Intel's own for that frequency, stays empty: Linux takes the
+// crystal in it for the APIC timer's clock and multiplies in 32 bits, which
+// leaves no room for both KVM's 1 GHz and a precise ratio. Linux has the
+// frequency from kvmclock, and others look at leaf 0x40000010.
+func cpuid(supported []kvm.CPUIDEntry, id, count int, tscKHz uint32) []kvm.CPUIDEntry {
+	apicID := uint32(id)
+	// APIC IDs of one package differ in this many low bits.
+	idBits := uint32(bits.Len(uint(count - 1)))
+
+	var leaves []kvm.CPUIDEntry
+	for _, e := range supported {
+		switch e.Function {
+		case leafTopology, leafTopologyV2:
+			// Built below: KVM reports the host's, for one processor.
+			if e.Index == 0 {
+				leaves = append(leaves, topology(e.Function, apicID, uint32(count), idBits)...)
+			}
+			continue
+		case leafAMDTopoV2:
+			continue // leaf 0xb says the same
+		case leafFeatures:
+			e.EBX = e.EBX&0x0000_ffff | apicID<<24 | uint32(count)<<16
+			e.ECX |= ecxHypervisor | ecxTSCDeadline
+			e.EDX &^= edxHTT
+			if count > 1 {
+				e.EDX |= edxHTT
+			}
+		case leafCache:
+			if e.EAX&0x1f != 0 { // a cache, and not the end of the list
+				e.EAX = e.EAX&0x3fff | sharing(e.EAX, idBits)<<14 | (1<<idBits-1)<<26
+			}
+		case leafKVM:
+			e.EAX = max(e.EAX, leafKVMTiming)
+		case leafAMDFeatures:
+			e.ECX &^= ecxCmpLegacy
+			if count > 1 && isAMD(supported) {
+				e.ECX |= ecxCmpLegacy
+			}
+		case leafAMDSize:
+			if isAMD(supported) {
+				e.ECX = idBits<<12 | uint32(count-1)
+			}
+		case leafAMDCache:
+			if e.EAX&0x1f != 0 {
+				e.EAX = e.EAX&^(0xfff<<14) | sharing(e.EAX, idBits)<<14
+			}
+		case leafAMDTopology:
+			e.EAX = apicID
+			e.EBX = apicID & 0xff // core; one thread in each
+			e.ECX = 0             // node 0 of one
+		}
+		leaves = append(leaves, e)
+	}
+	if tscKHz != 0 {
+		leaves = append(leaves, kvm.CPUIDEntry{Function: leafKVMTiming, EAX: tscKHz, EBX: apicBusKHz})
+	}
+	return leaves
+}
+
+// sharing is the highest number that may be added to a processor's APIC ID
+// within a cache's reach: the whole package for level 3, one core below.
+func sharing(eax, idBits uint32) uint32 {
+	if level := eax >> 5 & 7; level >= 3 {
+		return 1<<idBits - 1
+	}
+	return 0
+}
+
+// topology is leaf 0xb or 0x1f: a level of threads, one of cores, and the end.
+func topology(leaf, apicID, count, idBits uint32) []kvm.CPUIDEntry {
+	const smt, core = 1, 2
+	level := func(index, shift, processors, kind uint32) kvm.CPUIDEntry {
+		return kvm.CPUIDEntry{
+			Function: leaf, Index: index, Flags: kvm.CPUIDSignificantIndex,
+			EAX: shift, EBX: processors, ECX: kind<<8 | index, EDX: apicID,
+		}
+	}
+	return []kvm.CPUIDEntry{
+		level(0, 0, 1, smt),
+		level(1, idBits, count, core),
+		level(2, 0, 0, 0),
+	}
+}
+
+// isAMD reports whether the processor names itself as AMD's, or as Hygon's,
+// which is alike.
+func isAMD(leaves []kvm.CPUIDEntry) bool {
+	i := slices.IndexFunc(leaves, func(e kvm.CPUIDEntry) bool { return e.Function == 0 })
+	if i < 0 {
+		return false
+	}
+	const auth, hygo = 0x6874_7541, 0x6f67_7948 // "Auth", "Hygo"
+	return leaves[i].EBX == auth || leaves[i].EBX == hygo
+}

@@ -1,0 +1,105 @@
+package machine
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"golang.org/x/arch/x86/x86asm"
+
+	"vmm/kvm"
+)
+
+// Crash describes a guest that cannot go on.
+type Crash struct {
+	// Reason says what happened, in one line.
+	Reason string
+	// CPU is the number of the vCPU; the fields below are its state. They are
+	// absent (Registers is nil) when the guest itself reported the crash.
+	CPU       int
+	Registers *Registers
+	// Code holds the bytes at RIP, as far as they could be read.
+	Code []byte
+	// Insn is the instruction at RIP, disassembled in Intel's syntax.
+	Insn string
+	// LastAccess is the last access that the vCPU asked vmm for.
+	LastAccess string
+}
+
+// Registers are the registers of a crashed vCPU.
+type Registers struct {
+	kvm.Regs
+	kvm.Sregs
+}
+
+// report collects the state of a vCPU that cannot go on. What KVM refuses to
+// tell is left out: the crash itself is the news.
+func (c *cpu) report(m *Machine, reason string) *Crash {
+	crash := &Crash{Reason: reason, CPU: c.vcpu.ID, LastAccess: c.last.String()}
+	regs, err := c.vcpu.Regs()
+	if err != nil {
+		return crash
+	}
+	sregs, err := c.vcpu.Sregs()
+	if err != nil {
+		return crash
+	}
+	crash.Registers = &Registers{regs, sregs}
+	crash.Code = c.code(m, sregs.CS.Base+regs.RIP)
+	if insn, err := x86asm.Decode(crash.Code, mode(sregs)); err == nil {
+		crash.Insn = strings.ToLower(x86asm.IntelSyntax(insn, regs.RIP, nil))
+	}
+	return crash
+}
+
+// code reads the instruction bytes at a linear address through the guest's
+// page tables: at most 15, the longest an instruction can be (Intel SDM vol. 2
+// §2.3.11), and fewer where the next page is not mapped.
+func (c *cpu) code(m *Machine, linear uint64) []byte {
+	var code []byte
+	for len(code) < 15 {
+		t, err := c.vcpu.Translate(linear + uint64(len(code)))
+		if err != nil || t.Valid == 0 {
+			break
+		}
+		b, err := m.memory.Slice(t.Physical, 1)
+		if err != nil {
+			break
+		}
+		code = append(code, b[0])
+	}
+	return code
+}
+
+// mode is the width, in bits, of the code a vCPU executes.
+func mode(s kvm.Sregs) int {
+	switch {
+	case s.EFER&eferLMA != 0 && s.CS.L != 0:
+		return 64
+	case s.CR0&cr0PE != 0 && s.CS.DB != 0:
+		return 32
+	}
+	return 16
+}
+
+// WriteTo writes the crash for a person to read, a fact a line.
+func (c *Crash) WriteTo(w io.Writer) (int64, error) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "the guest crashed: %s\n", c.Reason)
+	if r := c.Registers; r != nil {
+		fmt.Fprintf(&b, "  vcpu %d  rip %04x:%016x  rflags %08x\n", c.CPU, r.CS.Selector, r.RIP, r.RFLAGS)
+		fmt.Fprintf(&b, "  rax %016x  rbx %016x  rcx %016x  rdx %016x\n", r.RAX, r.RBX, r.RCX, r.RDX)
+		fmt.Fprintf(&b, "  rsi %016x  rdi %016x  rsp %016x  rbp %016x\n", r.RSI, r.RDI, r.RSP, r.RBP)
+		fmt.Fprintf(&b, "  r8  %016x  r9  %016x  r10 %016x  r11 %016x\n", r.R8, r.R9, r.R10, r.R11)
+		fmt.Fprintf(&b, "  r12 %016x  r13 %016x  r14 %016x  r15 %016x\n", r.R12, r.R13, r.R14, r.R15)
+		fmt.Fprintf(&b, "  cr0 %08x  cr2 %016x  cr3 %016x  cr4 %08x  efer %04x\n", r.CR0, r.CR2, r.CR3, r.CR4, r.EFER)
+		insn := c.Insn
+		if insn == "" {
+			insn = "not decodable"
+		}
+		fmt.Fprintf(&b, "  instruction: %s  (% x)\n", insn, c.Code)
+		fmt.Fprintf(&b, "  last exit: %s\n", c.LastAccess)
+	}
+	n, err := io.WriteString(w, b.String())
+	return int64(n), err
+}

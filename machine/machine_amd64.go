@@ -1,0 +1,285 @@
+package machine
+
+import (
+	"fmt"
+	"log/slog"
+
+	"vmm/boot"
+	"vmm/boot/acpi"
+	"vmm/devices"
+	"vmm/devices/debugexit"
+	"vmm/devices/i8042"
+	"vmm/devices/postcode"
+	"vmm/devices/power"
+	"vmm/devices/pvpanic"
+	"vmm/devices/rtc"
+	"vmm/devices/serial"
+	"vmm/kvm"
+	"vmm/memory"
+)
+
+// Guest-physical addresses that KVM keeps for itself on Intel hosts, in the
+// hole below 4 GiB. KVM api.rst §4.36, §4.40.
+const (
+	identityMapAddr = 0xfffb_c000 // one page
+	tssAddr         = 0xfffb_d000 // three pages
+)
+
+// Ports and interrupts. Those below 0x100, the serial port and its interrupt
+// are where the IBM PC put them.
+const (
+	portRTC       = 0x70
+	portPOST      = 0x80
+	portI8042     = 0x60
+	portDebugExit = 0xf4
+	portCOM1      = 0x3f8
+	portPvpanic   = 0x505
+	portPower     = 0x600
+
+	irqCOM1 = 4
+)
+
+// required are the capabilities without which no machine can be built.
+var required = []kvm.Cap{
+	kvm.CapUserMemory, kvm.CapSetTSSAddr, kvm.CapSetIdentityMapAddr, kvm.CapIRQChip, kvm.CapPIT2,
+	kvm.CapExtCPUID, kvm.CapImmediateExit,
+}
+
+// New puts together the machine that cfg describes, with its kernel loaded and
+// its processors about to run. Close lets go of it.
+func New(cfg Config) (_ *Machine, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	m := &Machine{log: cfg.Log, stopped: make(chan struct{})}
+	if m.log == nil {
+		m.log = slog.New(slog.DiscardHandler)
+	}
+	defer func() {
+		if err != nil {
+			m.Close()
+		}
+	}()
+
+	system, err := openKVM(cfg.CPUs)
+	if err != nil {
+		return nil, err
+	}
+	defer system.Close()
+
+	if err := m.addBoard(system); err != nil {
+		return nil, err
+	}
+	if err := m.addMemory(cfg); err != nil {
+		return nil, err
+	}
+	if err := m.addDevices(cfg); err != nil {
+		return nil, err
+	}
+	if err := m.addProcessors(system, cfg.CPUs); err != nil {
+		return nil, err
+	}
+	if err := m.addFirmware(cfg.CPUs); err != nil {
+		return nil, err
+	}
+	entry, err := m.loadKernel(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.cpus[0].enter(entry); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// openKVM opens /dev/kvm and makes sure that it has what a machine needs.
+func openKVM(cpus int) (*kvm.System, error) {
+	system, err := kvm.Open()
+	if err != nil {
+		return nil, err
+	}
+	err = system.Require(required...)
+	if err == nil {
+		var limit int
+		if limit, err = system.MaxVCPUs(); err == nil && cpus > limit {
+			err = fmt.Errorf("%d CPUs: this host's KVM allows at most %d", cpus, limit)
+		}
+	}
+	if err != nil {
+		system.Close()
+		return nil, err
+	}
+	return system, nil
+}
+
+// addBoard makes the empty VM with its interrupt controllers and timer.
+func (m *Machine) addBoard(system *kvm.System) error {
+	vm, err := system.CreateVM()
+	if err != nil {
+		return err
+	}
+	m.vm = vm
+	m.closers = append(m.closers, vm.Close)
+	if err := vm.SetIdentityMapAddr(identityMapAddr); err != nil {
+		return err
+	}
+	if err := vm.SetTSSAddr(tssAddr); err != nil {
+		return err
+	}
+	if err := vm.CreateIRQChip(); err != nil {
+		return err
+	}
+	return vm.CreatePIT()
+}
+
+func (m *Machine) addMemory(cfg Config) error {
+	ram, err := memory.New(memory.Layout(cfg.Memory), memory.Options{HugePages: cfg.HugePages})
+	if err != nil {
+		return err
+	}
+	m.memory = ram
+	m.closers = append(m.closers, ram.Close)
+	regions := ram.Regions()
+	for i := range regions {
+		if err := m.vm.SetMemory(uint32(i), 0, regions[i].Start, regions[i].Host()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Machine) addDevices(cfg Config) error {
+	m.serial = serial.New(m.line(irqCOM1), cfg.Console)
+	parts := []struct {
+		base, size uint64
+		name       string
+		device     devices.Device
+	}{
+		{portCOM1, serial.Size, "serial", m.serial},
+		{portI8042, i8042.Size, "i8042", i8042.New(m.reset)},
+		{portRTC, rtc.Size, "rtc", rtc.New(nil)},
+		{portPOST, postcode.Size, "post", postcode.New(m.bootMarker)},
+		{portPvpanic, pvpanic.Size, "pvpanic", pvpanic.New(m.panicked)},
+		{portPower, power.Size, "power", power.New(m.powerOff, m.reset)},
+	}
+	if cfg.DebugExit {
+		parts = append(parts, struct {
+			base, size uint64
+			name       string
+			device     devices.Device
+		}{portDebugExit, debugexit.Size, "debug-exit", debugexit.New(m.debugExit)})
+	}
+	for _, p := range parts {
+		if err := m.ports.Insert(p.base, p.size, p.name, p.device); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// line is a new interrupt line to an input of the I/O APIC and PIC.
+func (m *Machine) line(gsi uint32) devices.Line {
+	return &irqLine{vm: m.vm, gsi: gsi, log: m.log}
+}
+
+func (m *Machine) addProcessors(system *kvm.System, n int) error {
+	supported, err := system.SupportedCPUID()
+	if err != nil {
+		return err
+	}
+	for id := range n {
+		vcpu, err := m.vm.CreateVCPU(id)
+		if err != nil {
+			return err
+		}
+		m.closers = append(m.closers, vcpu.Close)
+		khz, err := vcpu.TSCKHz()
+		if err != nil {
+			khz = 0 // KVM does not tell: the guest measures it
+		}
+		c := &cpu{vcpu: vcpu}
+		if err := c.setUp(cpuid(supported, id, n, khz)); err != nil {
+			return err
+		}
+		m.cpus = append(m.cpus, c)
+	}
+	return nil
+}
+
+// addFirmware describes the machine to the guest's operating system.
+func (m *Machine) addFirmware(cpus int) error {
+	tables, err := acpi.Build(boot.ACPIAddr, acpi.Config{
+		CPUs:            cpus,
+		SleepControl:    portPower + power.SleepControl,
+		SleepStatus:     portPower + power.SleepStatus,
+		SleepTypeS5:     power.TypeS5,
+		Reset:           portPower + power.Reset,
+		ResetValue:      power.ResetValue,
+		CenturyRegister: rtc.Century,
+		Devices: []acpi.Term{
+			acpi.Serial(portCOM1, irqCOM1),
+			acpi.RTC(portRTC),
+			acpi.Pvpanic(portPvpanic),
+		},
+	})
+	if err != nil {
+		return err
+	}
+	_, err = m.memory.WriteAt(tables, boot.ACPIAddr)
+	return err
+}
+
+func (m *Machine) loadKernel(cfg Config) (boot.Entry, error) {
+	kernel, err := boot.Open(cfg.Kernel)
+	if err != nil {
+		return boot.Entry{}, err
+	}
+	defer kernel.Close()
+	initrd, file, err := cfg.openInitrd()
+	if err != nil {
+		return boot.Entry{}, err
+	}
+	defer file.Close()
+	entry, err := kernel.Load(m.memory, boot.Params{
+		Protocol: cfg.Protocol,
+		Cmdline:  cfg.cmdline(),
+		Initrd:   initrd,
+		RSDP:     boot.ACPIAddr,
+	})
+	if err != nil {
+		return boot.Entry{}, err
+	}
+	m.log.Debug("kernel loaded", "entry", entry)
+	return entry, nil
+}
+
+func (m *Machine) powerOff() { m.stop(Outcome{Kind: PoweredOff}, nil) }
+
+// warmReset is where a PC's software leaves a note for the firmware before it
+// resets the machine, and the value that asks for a warm start: the BIOS data
+// area's reset flag.
+const (
+	warmResetAddr  = 0x472
+	warmResetValue = 0x1234
+)
+
+// reset ends the machine. With DefaultCmdline, Linux sets the warm-reset flag
+// only when it resets because of a panic.
+func (m *Machine) reset() {
+	if flag, err := m.memory.Uint16(warmResetAddr); err == nil && flag == warmResetValue {
+		m.panicked(pvpanic.Panicked)
+		return
+	}
+	m.stop(Outcome{Kind: Reset}, nil)
+}
+
+func (m *Machine) panicked(e pvpanic.Event) {
+	m.log.Debug("pvpanic", "event", e)
+	if e&pvpanic.Panicked != 0 {
+		m.stop(Outcome{Kind: Crashed, Crash: &Crash{Reason: "the guest's kernel panicked"}}, nil)
+	}
+}
+
+func (m *Machine) debugExit(value uint32) { m.stop(Outcome{Kind: DebugExit, Value: value}, nil) }
+
+func (m *Machine) bootMarker(code byte) { m.log.Debug("boot marker", "code", code) }

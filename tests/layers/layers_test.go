@@ -1,0 +1,115 @@
+// Package layers checks the rules that keep the source tree in order: which
+// package may import which, and where package unsafe may be used.
+package layers
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// may lists, for each package of the project, the other packages it may
+// import directly. "devices/" stands for every package below devices.
+// docs/architecture.md draws the same picture.
+var may = map[string][]string{
+	"vmm/memory":    {},
+	"vmm/kvm":       {},
+	"vmm/console":   {},
+	"vmm/boot":      {"vmm/memory"},
+	"vmm/boot/":     {"vmm/memory"},
+	"vmm/devices":   {},
+	"vmm/devices/":  {"vmm/devices", "vmm/memory"},
+	"vmm/doctor":    {"vmm/kvm", "vmm/memory", "vmm/internal/"},
+	"vmm/machine":   {"vmm/boot", "vmm/boot/", "vmm/devices", "vmm/devices/", "vmm/kvm", "vmm/memory"},
+	"vmm/cmd/":      {"vmm/machine", "vmm/boot", "vmm/boot/", "vmm/console", "vmm/doctor"},
+	"vmm/internal/": {"vmm/kvm", "vmm/memory"},
+}
+
+// rule finds the entry of may for a package: its own, or that of the nearest
+// folder above it.
+func rule(pkg string) (allowed []string, ok bool) {
+	if allowed, ok = may[pkg]; ok {
+		return allowed, true
+	}
+	for dir := pkg; strings.Contains(dir, "/"); {
+		dir = dir[:strings.LastIndex(dir, "/")]
+		if allowed, ok = may[dir+"/"]; ok {
+			return allowed, true
+		}
+	}
+	return nil, false
+}
+
+func allows(allowed []string, pkg string) bool {
+	for _, a := range allowed {
+		if pkg == a || strings.HasSuffix(a, "/") && strings.HasPrefix(pkg, a) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestImportDirection(t *testing.T) {
+	list := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "vmm/...")
+	list.Dir = filepath.Join("..", "..")
+	out, err := list.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	checked := 0
+	for line := range strings.Lines(string(out)) {
+		words := strings.Fields(line)
+		pkg := words[0]
+		if strings.HasPrefix(pkg, "vmm/tests/") {
+			continue // tests look at everything
+		}
+		allowed, ok := rule(pkg)
+		if !ok {
+			t.Errorf("%s has no rule: say in this test what it may import", pkg)
+			continue
+		}
+		for _, imp := range words[1:] {
+			if strings.HasPrefix(imp, "vmm/") && !allows(allowed, imp) {
+				t.Errorf("%s imports %s, which is not below it", pkg, imp)
+			}
+		}
+		checked++
+	}
+	if checked < 5 {
+		t.Errorf("only %d packages were checked", checked)
+	}
+}
+
+func TestUnsafeIsFenced(t *testing.T) {
+	root := filepath.Join("..", "..")
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" {
+			return err
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		dir := filepath.Dir(rel)
+		if strings.HasSuffix(rel, "_unsafe.go") && (dir == "kvm" || dir == "memory") || strings.HasSuffix(rel, "_test.go") && dir == "kvm" {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, imp := range f.Imports {
+			if imp.Path.Value == `"unsafe"` {
+				t.Errorf("%s imports unsafe: only *_unsafe.go of kvm and memory may", rel)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
