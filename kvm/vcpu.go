@@ -41,15 +41,16 @@ func (c *VCPU) LockThread() {
 // Run lets the guest run until something needs attention. The Exit is valid
 // until the next Run.
 //
-// A signal or a Kick ends it with reason [ExitInterrupted], and with no error.
+// A signal, a Kick or the guest's start of this processor ends it with reason
+// [ExitInterrupted], and with no error.
 // KVM api.rst §4.10.
 func (c *VCPU) Run() (Exit, error) {
 	if errno := c.enter(); errno != 0 {
-		if errno == unix.EINTR {
-			// exit_reason is stale: the kernel fills it for other exits only.
+		// EAGAIN: a processor that the guest has not started yet was woken.
+		// In both cases exit_reason is stale.
+		if errno == unix.EINTR || errno == unix.EAGAIN {
 			return Exit{Reason: ExitInterrupted, run: c.run}, nil
 		}
-		// On EFAULT and the like the kernel may have said why in the page.
 		return Exit{}, fmt.Errorf("vcpu %d: KVM_RUN: %w", c.ID, errno)
 	}
 	return Exit{Reason: ExitReason(le.Uint32(c.run[runExitReason:])), run: c.run}, nil

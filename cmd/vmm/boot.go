@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"vmm/boot"
+	"vmm/console"
+	"vmm/machine"
+)
+
+// bootFlags are the flags of "vmm boot", as typed.
+type bootFlags struct {
+	kernel, initrd, append string
+	cmdline                string
+	memory                 sizeFlag
+	cpus                   int
+	protocol               protocolFlag
+	hugePages, debugExit   bool
+	timeout                time.Duration
+	json, verbose          bool
+}
+
+func newBoot() *cobra.Command {
+	f := bootFlags{memory: 512 << 20}
+	cmd := &cobra.Command{
+		Use:   "boot",
+		Short: "Boot a kernel in a virtual machine",
+		Long: `Boot a Linux kernel in a virtual machine, with this terminal as its serial
+console. In the console, Ctrl-A x ends the machine and Ctrl-A h shows help.
+
+Without --kernel the running machine's own kernel is booted.
+
+Exit status: 0 when the guest powers off or resets, 1 after an error of vmm or
+the host, 2 after wrong usage, 3 when the guest crashed, 124 when --timeout ran
+out, 128 plus the signal that ended vmm, and (value<<1)|1 when the guest wrote
+value to the --debug-exit port.`,
+		Example: `  vmm boot --kernel vmlinuz --initrd initrd.cpio
+  vmm boot --kernel vmlinuz --initrd initrd.cpio --cpus 2 --memory 1G --append quiet
+  vmm boot --kernel vmlinux --boot-protocol pvh --timeout 30s </dev/null >boot.log`,
+		Args: usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.run(cmd.Flags().Changed("cmdline"))
+		},
+	}
+	fl := cmd.Flags()
+	fl.SortFlags = false
+	fl.StringVar(&f.kernel, "kernel", "", "kernel `file`: a bzImage, or a vmlinux (default /boot/vmlinuz of the running kernel)")
+	fl.StringVar(&f.initrd, "initrd", "", "initial RAM disk `file`")
+	fl.StringVar(&f.cmdline, "cmdline", machine.DefaultCmdline, "kernel command `line`, instead of the default")
+	fl.StringVar(&f.append, "append", "", "`words` to add to the kernel command line")
+	fl.Var(&f.memory, "memory", "`size` of RAM, with K, M, G or T")
+	fl.IntVar(&f.cpus, "cpus", 1, "`number` of processors")
+	fl.Var(&f.protocol, "boot-protocol", "how the kernel is entered: auto, linux64, linux32 or pvh")
+	fl.BoolVar(&f.hugePages, "hugepages", false, "take RAM from the host's pool of 2 MiB pages")
+	fl.BoolVar(&f.debugExit, "debug-exit", false, "let the guest end the machine through port 0xf4")
+	fl.DurationVar(&f.timeout, "timeout", 0, "end the machine after this `time`, such as 30s (default never)")
+	fl.BoolVar(&f.json, "json", false, "say how the machine ended as JSON on standard error")
+	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log what vmm does on standard error")
+	return cmd
+}
+
+// sizeFlag is a number of bytes, written like 512M.
+type sizeFlag uint64
+
+func (s *sizeFlag) String() string { return machine.FormatSize(uint64(*s)) }
+func (s *sizeFlag) Type() string   { return "size" }
+func (s *sizeFlag) Set(v string) error {
+	n, err := machine.ParseSize(v)
+	*s = sizeFlag(n)
+	return err
+}
+
+// protocolFlag is a boot protocol by name.
+type protocolFlag boot.Protocol
+
+func (p *protocolFlag) String() string { return boot.Protocol(*p).String() }
+func (p *protocolFlag) Type() string   { return "name" }
+func (p *protocolFlag) Set(v string) error {
+	protocol, err := boot.ParseProtocol(v)
+	*p = protocolFlag(protocol)
+	return err
+}
+
+// config turns the flags into the machine that they describe.
+func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
+	cfg := machine.Config{
+		Kernel:    f.kernel,
+		Initrd:    f.initrd,
+		Append:    f.append,
+		Protocol:  boot.Protocol(f.protocol),
+		Memory:    uint64(f.memory),
+		HugePages: f.hugePages,
+		CPUs:      f.cpus,
+		DebugExit: f.debugExit,
+	}
+	if ownCmdline {
+		cfg.Cmdline = &f.cmdline
+	}
+	if cfg.Kernel == "" {
+		var uts unix.Utsname
+		if err := unix.Uname(&uts); err != nil {
+			return cfg, fmt.Errorf("uname: %w", err)
+		}
+		cfg.Kernel = "/boot/vmlinuz-" + unix.ByteSliceToString(uts.Release[:])
+		if err := unix.Access(cfg.Kernel, unix.R_OK); err != nil {
+			return cfg, fmt.Errorf("no --kernel given, and this machine's own, %s, is not readable: %w", cfg.Kernel, err)
+		}
+	}
+	return cfg, nil
+}
+
+func (f *bootFlags) run(ownCmdline bool) error {
+	start := time.Now()
+	cfg, err := f.config(ownCmdline)
+	if err != nil {
+		return err
+	}
+	logs := newLogs(f.verbose)
+	defer logs.release()
+	cfg.Log = logs.logger
+
+	// From here to the end of the run a signal is a wish, to be granted with
+	// the terminal restored. So is a reader of the console that goes away: it
+	// comes as an error of the write.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	defer cancelOnSignal(cancel)()
+	if f.timeout > 0 {
+		defer time.AfterFunc(f.timeout, func() { cancel(errTimeout) }).Stop()
+	}
+	out := console.NewOutput(os.Stdout, func(err error) { cancel(fmt.Errorf("console: %w", err)) })
+	defer context.AfterFunc(ctx, out.Abort)()
+	cfg.Console = out
+
+	m, err := machine.New(cfg)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	terminal, err := console.OpenTerminal(os.Stdin)
+	if err != nil {
+		return err
+	}
+	defer terminal.Restore()
+	input, err := terminal.Start(m.Serial(), console.Commands{
+		Quit: func() { cancel(errQuit) },
+		Help: func() { _, _ = out.Write([]byte(strings.ReplaceAll(console.Help, "\n", "\r\n"))) },
+	})
+	if err != nil {
+		return err
+	}
+	outcome, err := m.Run(ctx)
+	input.Stop()
+	out.Close()
+	terminal.Restore()
+	logs.release()
+
+	r := newReport(outcome, err, context.Cause(ctx))
+	r.Seconds = time.Since(start).Seconds()
+	r.Stats = m.Stats()
+	r.print(os.Stderr, f.json)
+	if r.Status != statusOK {
+		return exitStatus(r.Status)
+	}
+	return nil
+}
+
+// Causes for which the context of a run is cancelled, besides a signal and a
+// console that cannot be written to.
+var (
+	errTimeout = errors.New("timeout")
+	errQuit    = errors.New("Ctrl-A x")
+)
+
+// signalError is a signal that ended the run.
+type signalError struct{ syscall.Signal }
+
+func (e signalError) Error() string { return e.Signal.String() }
+
+// cancelOnSignal cancels with the first signal that asks vmm to end. It
+// returns a function that stops listening.
+func cancelOnSignal(cancel context.CancelCauseFunc) func() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	go func() {
+		if s, ok := <-signals; ok {
+			cancel(signalError{s.(syscall.Signal)})
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+	}
+}
