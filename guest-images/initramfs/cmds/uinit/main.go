@@ -1,0 +1,140 @@
+// uinit is run by u-root's init before the shell. It loads the pvpanic driver
+// and does what the word vmm.do=ACTION[:ARGUMENT] on the kernel's command line
+// says; without one, the shell follows.
+package main
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"initramfs.local/guest"
+)
+
+func main() {
+	log.SetFlags(0)
+	log.SetPrefix("uinit: ")
+	if err := loadModule("/lib/modules/pvpanic-mmio.ko"); err != nil {
+		log.Print(err)
+	}
+	what := guest.Cmdline("vmm.do")
+	if what == "" {
+		return
+	}
+	name, argument, _ := strings.Cut(what, ":")
+	action, ok := actions[name]
+	if !ok {
+		log.Fatalf("no action %q", name)
+	}
+	if err := action(argument); err != nil {
+		log.Fatalf("%s: %v", name, err)
+	}
+}
+
+func loadModule(path string) error {
+	f, err := os.Open(path)
+	if os.IsNotExist(err) {
+		return nil // built in, or not for this kernel
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && err != unix.EEXIST {
+		return fmt.Errorf("load %s: %w", path, err)
+	}
+	return nil
+}
+
+// actions are what a guest can be told to do. Each ends the machine, or says
+// why it could not.
+var actions = map[string]func(argument string) error{
+	"info":      func(string) error { return info() },
+	"poweroff":  func(string) error { return guest.PowerOff() },
+	"reboot":    func(string) error { return guest.Reboot() },
+	"panic":     func(string) error { return os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0) },
+	"spin":      func(string) error { return spin() },
+	"debugexit": debugExit,
+	"dmesg":     func(string) error { return dmesg() },
+	"input":     input,
+	"touch":     touch,
+}
+
+func info() error {
+	if err := guest.PrintInfo(os.Stdout); err != nil {
+		return err
+	}
+	return guest.PowerOff()
+}
+
+func spin() error {
+	fmt.Println("spinning")
+	for {
+	}
+}
+
+func debugExit(argument string) error {
+	value, err := strconv.ParseUint(argument, 0, 8)
+	if err != nil {
+		return err
+	}
+	return guest.Outb(0xf4, uint8(value))
+}
+
+// dmesg prints the kernel's log, which a quiet boot kept off the console.
+func dmesg() error {
+	buffer := make([]byte, 1<<20)
+	const readAll = 3
+	n, err := unix.Klogctl(readAll, buffer)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stdout.Write(buffer[:n]); err != nil {
+		return err
+	}
+	return guest.PowerOff()
+}
+
+// input reads a number of bytes from the console, raw, and prints their
+// SHA-256.
+func input(argument string) error {
+	n, err := strconv.ParseInt(argument, 0, 64)
+	if err != nil {
+		return err
+	}
+	console, err := os.OpenFile("/dev/ttyS0", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return err
+	}
+	if _, err := term.MakeRaw(int(console.Fd())); err != nil {
+		return err
+	}
+	fmt.Print("ready for input\r\n")
+	sum := sha256.New()
+	if _, err := io.CopyN(sum, console, n); err != nil {
+		return err
+	}
+	fmt.Printf("sha256: %x\r\n", sum.Sum(nil))
+	return guest.PowerOff()
+}
+
+// touch uses a number of MiB of memory, and waits.
+func touch(argument string) error {
+	n, err := strconv.Atoi(argument)
+	if err != nil {
+		return err
+	}
+	memory := make([]byte, n<<20)
+	for i := 0; i < len(memory); i += os.Getpagesize() {
+		memory[i] = 1
+	}
+	fmt.Printf("touched %d MiB\n", n)
+	select {}
+}

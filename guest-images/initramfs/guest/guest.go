@@ -1,0 +1,65 @@
+// Package guest holds what the commands of the initramfs share: looking at the
+// machine they run on, and ending it.
+package guest
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// PrintInfo writes what the guest sees of its machine: a line for each of
+// kernel, cpus, memory and uptime.
+func PrintInfo(w io.Writer) error {
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return err
+	}
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return err
+	}
+	uptime, err := os.ReadFile("/proc/uptime")
+	if err != nil {
+		return err
+	}
+	seconds, _, _ := strings.Cut(string(uptime), " ")
+	_, err = fmt.Fprintf(w, "kernel: %s\ncpus:   %d\nmemory: %d MiB\nuptime: %s s\n",
+		unix.ByteSliceToString(uts.Release[:]), runtime.NumCPU(), info.Totalram*uint64(info.Unit)>>20, seconds)
+	return err
+}
+
+// Cmdline returns the value of a word name=value of the kernel's command line,
+// "" where there is none.
+func Cmdline(name string) string {
+	f, err := os.Open("/proc/cmdline")
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	words := bufio.NewScanner(f)
+	words.Split(bufio.ScanWords)
+	for words.Scan() {
+		if value, ok := strings.CutPrefix(words.Text(), name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// PowerOff switches the machine off.
+func PowerOff() error {
+	unix.Sync()
+	return unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+}
+
+// Reboot resets the machine.
+func Reboot() error {
+	unix.Sync()
+	return unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+}
