@@ -2,6 +2,7 @@ package kvm
 
 import (
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,12 +20,12 @@ type System struct {
 	mmapSize int // of a vCPU's shared page, in bytes
 }
 
-// Open opens /dev/kvm and checks the version of its interface. The error
-// wraps ENOENT where there is no KVM, EACCES where the user may not use it.
+// Open opens /dev/kvm and checks the version of its interface. The error is an
+// *os.PathError where there is no KVM (ENOENT), or none for this user (EACCES).
 func Open() (*System, error) {
 	fd, err := unix.Open(Device, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", Device, err)
+		return nil, &os.PathError{Op: "open", Path: Device, Err: err}
 	}
 	s := &System{fd: fd}
 	version, err := ioctlInt(fd, "KVM_GET_API_VERSION", reqGetAPIVersion, 0)

@@ -52,14 +52,23 @@ func Cmdline(name string) string {
 	return ""
 }
 
+// drain waits until what was written to the console has gone out; the end of
+// the machine does not wait for it.
+func drain() {
+	const tcsbrk = 0x5409 // with 1: tcdrain(3)
+	_ = unix.IoctlSetInt(1, tcsbrk, 1)
+}
+
 // PowerOff switches the machine off.
 func PowerOff() error {
+	drain()
 	unix.Sync()
 	return unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 }
 
 // Reboot resets the machine.
 func Reboot() error {
+	drain()
 	unix.Sync()
 	return unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 }

@@ -21,8 +21,11 @@ import (
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("uinit: ")
-	if err := loadModule("/lib/modules/pvpanic-mmio.ko"); err != nil {
-		log.Print(err)
+	// In the order in which they need each other.
+	for _, module := range []string{"pvpanic.ko", "pvpanic-mmio.ko"} {
+		if err := loadModule("/modules/" + module); err != nil {
+			log.Print(err)
+		}
 	}
 	what := guest.Cmdline("vmm.do")
 	if what == "" {

@@ -1,0 +1,14 @@
+//go:build !amd64
+
+package doctor
+
+import "runtime"
+
+// Run says that this architecture is not supported.
+func Run() *Report {
+	return &Report{
+		Host:    host(),
+		Problem: "vmm does not run guests on " + runtime.GOARCH + " yet",
+		Fix:     "use an x86-64 host",
+	}
+}
