@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-
 	"github.com/spf13/cobra"
 
 	"vmm/doctor"
@@ -24,9 +22,7 @@ Exit status: 0 when virtual machines can be run, 1 when not.`,
 			r := doctor.Run()
 			var err error
 			if asJSON {
-				e := json.NewEncoder(cmd.OutOrStdout())
-				e.SetIndent("", "  ")
-				err = e.Encode(r)
+				err = writeJSON(cmd.OutOrStdout(), r)
 			} else {
 				_, err = r.WriteTo(cmd.OutOrStdout())
 			}
