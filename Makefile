@@ -1,0 +1,59 @@
+# Targets for people: "make help" lists them.
+
+SHELL := /bin/bash
+export CGO_ENABLED = 0
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+UNIT := $(shell go list ./... | grep -v /tests/system)
+FUZZTIME ?= 10s
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build the static binary bin/vmm
+	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/vmm ./cmd/vmm
+
+.PHONY: packages
+packages:
+	@guest-images/packages gcc libc6-dev linux-libc-dev acpica-tools cpio kmod xz-utils busybox-static qemu-system-x86 strace util-linux zstd lz4 lzop xz-utils bzip2
+
+.PHONY: demo
+demo: packages build ## boot Debian's kernel, look around inside, power off
+	@guest-images/boot --cpus 2 --append vmm.do=info </dev/null
+
+.PHONY: shell
+shell: packages build ## boot Debian's kernel to a shell (Ctrl-A x ends it)
+	@guest-images/boot --cpus 2
+
+.PHONY: test
+test: packages build ## run all tests: units and tiny guests here, whole systems here or in the lab
+	go test $(UNIT)
+	tests/system/run
+
+.PHONY: check
+check: packages build ## formatting, vet, staticcheck, race detector, arm64 build, a little fuzzing
+	@test -z "$$(gofmt -l . | tee /dev/stderr)"
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	cd guest-images/initramfs && go vet ./...
+	GOARCH=arm64 go build ./...
+	CGO_ENABLED=1 go test -race $(UNIT)
+	tests/fuzz $(FUZZTIME)
+
+.PHONY: lab
+lab: packages build ## run a command on a KVM host in software: make lab CMD='bin/vmm doctor'
+	@tests/lab/lab $(if $(CMD),'$(subst ','\'',$(CMD))',bash)
+
+.PHONY: soak
+soak: packages build ## boot 50 times and expect no failure
+	SOAK=50 tests/system/run -test.run TestSoak -test.timeout 2h
+
+.PHONY: bench-start
+bench-start: packages build ## time from exec of vmm to a guest's first exit, beside C and QEMU
+	go test -run '^$$' -bench . -benchtime 1x ./tests/bench
+
+.PHONY: clean
+clean: ## remove what was built here (the cache stays)
+	rm -rf bin
