@@ -19,21 +19,25 @@ func (img *Image) loadBzImage(mem *memory.Guest, p Params) (Entry, error) {
 	}
 	off := h.kernelOffset()
 	size := uint64(img.size - off)
-	kernel := memory.Range{Start: h.loadAddress(), Size: max(size, uint64(h.InitSize))}
-	if kernel.End() < kernel.Start || kernel.End() > lowRAM(mem).End() {
-		return Entry{}, img.needMemory(kernel.End())
+	code := memory.Range{Start: h.loadAddress(), Size: size}
+	run := h.runs()
+	for _, r := range []memory.Range{code, run} {
+		if err := img.checkRoom(mem, r); err != nil {
+			return Entry{}, err
+		}
 	}
+	kernel := union(code, run)
 	// The initrd first: whether it fits is the commoner mistake.
 	initrd, err := p.Initrd.load(mem, kernel.End(), h.initrdMax())
 	if err != nil {
 		return Entry{}, err
 	}
-	if err := img.readInto(mem, kernel.Start, off, size); err != nil {
+	if err := img.readInto(mem, code.Start, off, size); err != nil {
 		return Entry{}, err
 	}
 	header := *h
-	header.Code32Start = uint32(kernel.Start)
-	e := Entry{Protocol: p.Protocol, RIP: kernel.Start, Kernel: kernel, Initrd: initrd, Cmdline: p.Cmdline}
+	header.Code32Start = uint32(code.Start)
+	e := Entry{Protocol: p.Protocol, RIP: code.Start, Kernel: kernel, Initrd: initrd, Cmdline: p.Cmdline}
 	if p.Protocol == Linux64 {
 		e.Mode = LongMode
 		e.RIP += entry64

@@ -6,81 +6,91 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+
+	"vmm/memory"
 )
 
-// Executable is an ELF kernel: what of the file the loader and a reader of
-// "vmm inspect" need. Package debug/elf would read far more, section tables
-// and all, and does not promise to survive hostile files; its constants and
-// structures serve here.
+// Executable is an ELF kernel: what of the file the loader and Inspect need.
+// Package debug/elf would read far more, section tables and all, and does not
+// promise to survive hostile files; its constants and structures serve here.
 type Executable struct {
-	Class    elf.Class   `json:"class"`
-	Machine  elf.Machine `json:"machine"`
-	Type     elf.Type    `json:"type"`
-	Entry    uint64      `json:"entry"`
-	Segments []Segment   `json:"segments"`
-	Notes    []Note      `json:"notes"`
-	// PVH is the physical address of the PVH entry, nil without one.
-	PVH *uint32 `json:"pvh_entry,omitempty"`
+	Class    elf.Class
+	Machine  elf.Machine
+	Type     elf.Type
+	Entry    uint64 // as in the file header: a physical or a virtual address
+	Segments []Segment
+	Notes    []Note
+	PVH      *uint32 // the physical address of the PVH entry; nil without one
 }
 
 // Segment is a program header. Sizes are in bytes.
 type Segment struct {
-	Type     elf.ProgType `json:"type"`
-	Flags    elf.ProgFlag `json:"flags"`
-	Offset   uint64       `json:"offset"`
-	VAddr    uint64       `json:"vaddr"`
-	PAddr    uint64       `json:"paddr"`
-	FileSize uint64       `json:"filesz"`
-	MemSize  uint64       `json:"memsz"`
+	Type              elf.ProgType
+	Flags             elf.ProgFlag
+	Offset            uint64 // in the file
+	VAddr, PAddr      uint64
+	FileSize, MemSize uint64
 }
+
+// loaded reports whether s occupies memory.
+func (s Segment) loaded() bool { return s.Type == elf.PT_LOAD && s.MemSize > 0 }
+
+// memory is the guest-physical memory that s occupies.
+func (s Segment) memory() memory.Range { return memory.Range{Start: s.PAddr, Size: s.MemSize} }
 
 // Note is an entry of a PT_NOTE segment.
 type Note struct {
-	Name string `json:"name"`
-	Type uint32 `json:"type"`
-	Desc []byte `json:"desc"`
+	Owner string
+	Type  uint32 // its meaning is the owner's
+	Desc  []byte
 }
 
-// Bounds on what is read. Linux has 5 segments and a page of notes.
+// Bounds on what is read. Linux has 5 segments and less than a page of notes.
 const (
 	maxSegments = 64
 	maxNotes    = 64 << 10 // bytes
 )
 
-// notePVH is XEN_ELFNOTE_PHYS32_ENTRY of include/xen/interface/elfnote.h.
-const notePVH = 18
+// The note with the PVH entry: XEN_ELFNOTE_PHYS32_ENTRY of
+// include/xen/interface/elfnote.h.
+const (
+	ownerXen = "Xen"
+	notePVH  = 18
+)
 
 // parseELF reads the headers and notes of an ELF kernel for x86.
 func parseELF(r io.ReaderAt, size int64) (*Executable, error) {
-	exe, phoff, phentsize, phnum, err := parseELFHeader(r)
+	exe := &Executable{}
+	table, err := exe.readHeader(r)
 	if err != nil {
 		return nil, err
 	}
 	switch {
-	case phnum == 0:
-		return nil, errors.New("an ELF file without segments, such as an object file, not a kernel")
-	case phnum > maxSegments:
-		return nil, fmt.Errorf("an ELF file with %d segments; no kernel has more than %d", phnum, maxSegments)
+	case table.count == 0:
+		return nil, errors.New("an ELF file without segments, such as an object file, not a Linux kernel")
+	case table.count > maxSegments:
+		return nil, fmt.Errorf("an ELF file with %d segments, and no kernel has more than %d", table.count, maxSegments)
 	}
-	for i := range phnum {
-		s, err := parseSegment(r, exe.Class, int64(phoff)+int64(i)*int64(phentsize))
+	for i := range table.count {
+		s, err := parseSegment(r, exe.Class, int64(table.offset)+int64(i)*int64(table.entrySize))
 		if err != nil {
 			return nil, fmt.Errorf("ELF segment %d: %w", i, err)
 		}
-		if s.Type == elf.PT_INTERP || s.Type == elf.PT_DYNAMIC && exe.Type == elf.ET_EXEC {
-			return nil, errors.New("an ELF program for an operating system, not a kernel")
-		}
 		if s.Offset > uint64(size) || s.FileSize > uint64(size)-s.Offset {
-			return nil, fmt.Errorf("truncated: segment %d ends at byte %d and the file has %d", i, s.Offset+s.FileSize, size)
+			return nil, fmt.Errorf("truncated: ELF segment %d has %d bytes at %d and the file ends at %d", i, s.FileSize, s.Offset, size)
 		}
 		exe.Segments = append(exe.Segments, s)
 	}
 	for _, s := range exe.Segments {
 		if s.Type == elf.PT_NOTE {
 			if err := exe.readNotes(r, s); err != nil {
-				return nil, err
+				return nil, fmt.Errorf("ELF notes: %w", err)
 			}
 		}
+	}
+	if exe.isProgram() {
+		return nil, errors.New("an ELF program for an operating system, not a Linux kernel; give a bzImage (such as /boot/vmlinuz-*) or an ELF vmlinux")
 	}
 	if err := exe.check(); err != nil {
 		return nil, err
@@ -88,40 +98,45 @@ func parseELF(r io.ReaderAt, size int64) (*Executable, error) {
 	return exe, nil
 }
 
-// parseELFHeader reads the file header. It returns where the program headers
-// lie, the size of one, and how many there are.
-func parseELFHeader(r io.ReaderAt) (exe *Executable, phoff uint64, phentsize, phnum uint16, err error) {
-	fail := func(err error) (*Executable, uint64, uint16, uint16, error) { return nil, 0, 0, 0, err }
+// segmentTable is where the program headers lie in a file.
+type segmentTable struct {
+	offset           uint64
+	entrySize, count uint16
+}
+
+// readHeader reads the file header.
+func (exe *Executable) readHeader(r io.ReaderAt) (segmentTable, error) {
 	var ident [elf.EI_NIDENT]byte
-	if _, err := r.ReadAt(ident[:], 0); err != nil {
-		return fail(fmt.Errorf("truncated: %w", err))
+	if err := readStruct(r, 0, &ident); err != nil {
+		return segmentTable{}, err
 	}
 	if elf.Data(ident[elf.EI_DATA]) != elf.ELFDATA2LSB {
-		return fail(errors.New("a big-endian ELF file, and this is an x86-64 machine"))
+		return segmentTable{}, errors.New("a big-endian ELF file, and this is an x86-64 machine")
 	}
-	exe = &Executable{Class: elf.Class(ident[elf.EI_CLASS])}
+	var table segmentTable
+	exe.Class = elf.Class(ident[elf.EI_CLASS])
 	switch exe.Class {
 	case elf.ELFCLASS64:
 		var h elf.Header64
 		if err := readStruct(r, 0, &h); err != nil {
-			return fail(err)
+			return segmentTable{}, err
 		}
 		exe.Machine, exe.Type, exe.Entry = elf.Machine(h.Machine), elf.Type(h.Type), h.Entry
-		phoff, phentsize, phnum = h.Phoff, h.Phentsize, h.Phnum
+		table = segmentTable{h.Phoff, h.Phentsize, h.Phnum}
 	case elf.ELFCLASS32:
 		var h elf.Header32
 		if err := readStruct(r, 0, &h); err != nil {
-			return fail(err)
+			return segmentTable{}, err
 		}
 		exe.Machine, exe.Type, exe.Entry = elf.Machine(h.Machine), elf.Type(h.Type), uint64(h.Entry)
-		phoff, phentsize, phnum = uint64(h.Phoff), h.Phentsize, h.Phnum
+		table = segmentTable{uint64(h.Phoff), h.Phentsize, h.Phnum}
 	default:
-		return fail(fmt.Errorf("an ELF file of unknown class %d", ident[elf.EI_CLASS]))
+		return segmentTable{}, fmt.Errorf("an ELF file of unknown class %d", ident[elf.EI_CLASS])
 	}
 	if exe.Machine != elf.EM_X86_64 && exe.Machine != elf.EM_386 {
-		return fail(fmt.Errorf("an ELF file for %v, and this is an x86-64 machine", exe.Machine))
+		return segmentTable{}, fmt.Errorf("an ELF file for %v, and this is an x86-64 machine", exe.Machine)
 	}
-	return exe, phoff, phentsize, phnum, nil
+	return table, nil
 }
 
 func parseSegment(r io.ReaderAt, class elf.Class, off int64) (Segment, error) {
@@ -143,35 +158,38 @@ func readStruct(r io.ReaderAt, off int64, v any) error {
 	}
 	buf := make([]byte, binary.Size(v))
 	if _, err := r.ReadAt(buf, off); err != nil {
-		return fmt.Errorf("truncated: %w", err)
+		if err == io.EOF {
+			err = errors.New("truncated")
+		}
+		return err
 	}
 	_, err := binary.Decode(buf, le, v)
 	return err
 }
 
-// readNotes adds the notes of a segment. ELF-64 Object File Format §8: name
-// and descriptor are each padded to 4 bytes.
+// readNotes adds the notes of a segment. System V gABI, chapter 5, "Note
+// Section": name and descriptor are each padded to 4 bytes.
 func (exe *Executable) readNotes(r io.ReaderAt, s Segment) error {
 	if s.FileSize > maxNotes {
-		return fmt.Errorf("an ELF file with %d bytes of notes; no kernel has more than %d", s.FileSize, maxNotes)
+		return fmt.Errorf("%d bytes of them, and no kernel has more than %d", s.FileSize, maxNotes)
 	}
 	buf := make([]byte, s.FileSize)
-	if _, err := r.ReadAt(buf, int64(s.Offset)); err != nil {
-		return fmt.Errorf("ELF notes: %w", err)
+	if _, err := io.ReadFull(io.NewSectionReader(r, int64(s.Offset), int64(s.FileSize)), buf); err != nil {
+		return err
 	}
 	for len(buf) >= 12 {
 		namesz, descsz, kind := uint64(le.Uint32(buf)), uint64(le.Uint32(buf[4:])), le.Uint32(buf[8:])
 		buf = buf[12:]
 		name, desc := (namesz+3)&^3, (descsz+3)&^3
 		if name > uint64(len(buf)) || desc > uint64(len(buf))-name {
-			return errors.New("ELF notes: one reaches past the end of its segment")
+			return errors.New("one reaches past the end of its segment")
 		}
 		n := Note{Type: kind, Desc: buf[name : name+descsz]}
 		if namesz > 0 {
-			n.Name = string(buf[:namesz-1]) // without the final NUL
+			n.Owner = string(buf[:namesz-1]) // without the final NUL
 		}
 		exe.Notes = append(exe.Notes, n)
-		if n.Name == "Xen" && n.Type == notePVH && len(n.Desc) >= 4 {
+		if n.Owner == ownerXen && n.Type == notePVH && len(n.Desc) >= 4 {
 			entry := le.Uint32(n.Desc)
 			exe.PVH = &entry
 		}
@@ -180,46 +198,62 @@ func (exe *Executable) readNotes(r io.ReaderAt, s Segment) error {
 	return nil
 }
 
-// check refuses what can be told not to be a kernel from its headers alone.
+// isProgram reports whether the file is meant to run on an operating system:
+// it asks for a dynamic linker, or nothing in it speaks of a kernel. A kernel
+// has a PVH entry, or lies elsewhere in virtual than in physical memory.
+func (exe *Executable) isProgram() bool {
+	kernel := exe.PVH != nil
+	for _, s := range exe.Segments {
+		if s.Type == elf.PT_INTERP {
+			return true
+		}
+		kernel = kernel || s.loaded() && s.VAddr != s.PAddr
+	}
+	return !kernel
+}
+
+// check refuses what cannot be loaded whatever the protocol.
 func (exe *Executable) check() error {
-	loads := 0
+	var loaded []Segment
 	for i, s := range exe.Segments {
-		if s.Type != elf.PT_LOAD || s.MemSize == 0 {
+		if !s.loaded() {
 			continue
 		}
-		loads++
-		end := s.PAddr + s.MemSize
-		if s.FileSize > s.MemSize || end < s.PAddr {
+		r := s.memory()
+		switch {
+		case s.FileSize > s.MemSize || r.End() < r.Start:
 			return fmt.Errorf("ELF segment %d: %d bytes in the file, %d in memory at %#x: the file is damaged", i, s.FileSize, s.MemSize, s.PAddr)
+		case r.Start < highMemory:
+			return fmt.Errorf("ELF segment %d lies at %#x, below 1 MiB, where vmm puts what it tells a kernel; link it higher", i, r.Start)
 		}
-		for j, o := range exe.Segments[:i] {
-			if o.Type == elf.PT_LOAD && s.PAddr < o.PAddr+o.MemSize && o.PAddr < end {
-				return fmt.Errorf("ELF segments %d and %d overlap in memory", j, i)
+		for _, o := range loaded {
+			if r.Overlaps(o.memory()) {
+				return fmt.Errorf("ELF segment %d overlaps another in memory, at %#x: the file is damaged", i, max(r.Start, o.PAddr))
 			}
 		}
-		if s.PAddr < highMemory {
-			return fmt.Errorf("ELF segment %d lies at %#x, below 1 MiB; this is a program, or a kernel that vmm cannot boot", i, s.PAddr)
-		}
+		loaded = append(loaded, s)
 	}
-	if loads == 0 {
-		return errors.New("an ELF file with nothing to load, not a kernel")
-	}
-	if exe.PVH == nil && exe.Class != elf.ELFCLASS64 {
-		return errors.New("a 32-bit ELF file without a PVH entry (a Xen note of type 18): vmm does not know how to enter it")
+	switch {
+	case len(loaded) == 0:
+		return errors.New("an ELF file with nothing to load, not a Linux kernel")
+	case exe.PVH == nil && exe.Class != elf.ELFCLASS64:
+		return errors.New("a 32-bit ELF file without a PVH entry (a Xen note of type 18): there is no protocol to enter it by; give the bzImage")
+	case exe.PVH != nil && !slices.ContainsFunc(loaded, func(s Segment) bool { return s.memory().Contains(uint64(*exe.PVH), 1) }):
+		return fmt.Errorf("its PVH entry %#x is in none of its segments: the file is damaged", *exe.PVH)
 	}
 	return nil
 }
 
 // physicalEntry is the address of the entry point, which an ELF header may
-// give as a virtual one.
+// give as a virtual one, and whether it is in a segment at all.
 func (exe *Executable) physicalEntry() (uint64, bool) {
 	for _, s := range exe.Segments {
-		if s.Type == elf.PT_LOAD && exe.Entry >= s.PAddr && exe.Entry-s.PAddr < s.MemSize {
+		if s.loaded() && s.memory().Contains(exe.Entry, 1) {
 			return exe.Entry, true
 		}
 	}
 	for _, s := range exe.Segments {
-		if s.Type == elf.PT_LOAD && exe.Entry >= s.VAddr && exe.Entry-s.VAddr < s.MemSize {
+		if s.loaded() && exe.Entry >= s.VAddr && exe.Entry-s.VAddr < s.MemSize {
 			return s.PAddr + (exe.Entry - s.VAddr), true
 		}
 	}

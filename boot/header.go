@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"vmm/memory"
 )
 
 // headerOffset is where the setup header lies, both in a bzImage and in the
@@ -69,6 +71,7 @@ const (
 const (
 	version202 = 0x0202 // cmd_line_ptr
 	version203 = 0x0203 // initrd_addr_max
+	version204 = 0x0204 // syssize has 32 bits
 	version205 = 0x0205 // relocatable_kernel
 	version206 = 0x0206 // cmdline_size
 	version208 = 0x0208 // payload_offset
@@ -77,7 +80,11 @@ const (
 )
 
 // headerSize is the size of SetupHeader in the file, in bytes.
-var headerSize = binary.Size(SetupHeader{})
+const headerSize = 0x26c - headerOffset
+
+// maxSetupHeader is where a setup header ends at the latest, as far as its
+// jump instruction reaches, in bytes from the start of the file.
+const maxSetupHeader = 0x202 + 0xff
 
 // isBzImage reports whether the start of a file is that of a Linux kernel with
 // a setup header.
@@ -85,7 +92,8 @@ func isBzImage(head []byte) bool {
 	return len(head) >= 0x208 && le.Uint16(head[0x1fe:]) == bootFlag && le.Uint32(head[0x202:]) == headerMagic
 }
 
-func parseSetupHeader(head []byte) (*SetupHeader, error) {
+// parseSetupHeader reads the header from the start of a file of size bytes.
+func parseSetupHeader(head []byte, size int64) (*SetupHeader, error) {
 	// The header ends where the jump instruction before it leads: 0x202 plus
 	// the jump's second byte. What lies beyond is code, not fields.
 	end := min(0x202+int(head[0x201]), headerOffset+headerSize, len(head))
@@ -95,13 +103,19 @@ func parseSetupHeader(head []byte) (*SetupHeader, error) {
 	if _, err := binary.Decode(raw, le, h); err != nil {
 		return nil, err
 	}
+	if h.Version < version204 {
+		h.SysSize &= 0xffff
+	}
+	code := int64(h.SysSize) * 16
 	switch {
 	case h.Version < version202:
 		return nil, fmt.Errorf("boot protocol %s is older than 2.02 (Linux 2.4); use a newer kernel", h.version())
+	case size <= h.kernelOffset():
+		return nil, fmt.Errorf("truncated: the setup code alone is %d bytes and the file has %d", h.kernelOffset(), size)
 	case h.LoadFlags&loadedHigh == 0:
 		return nil, errors.New("a zImage, not a bzImage; build the kernel with 'make bzImage'")
-	case h.RelocatableKernel != 0 && h.KernelAlignment&(h.KernelAlignment-1) != 0:
-		return nil, fmt.Errorf("its alignment %#x is not a power of two; the file is damaged", h.KernelAlignment)
+	case size <= h.kernelOffset()+code-16: // syssize is rounded up
+		return nil, fmt.Errorf("truncated: its header says %d bytes and the file has %d", h.kernelOffset()+code, size)
 	}
 	return h, nil
 }
@@ -126,12 +140,21 @@ func (h *SetupHeader) kernelOffset() int64 {
 	return (sects + 1) * 512
 }
 
-// loadAddress is where the protected-mode code goes. A kernel below its
-// preferred address moves itself there before anything else, so there is
-// nothing to gain from another.
+// runs is the memory that the kernel needs to start, at the address where it
+// unpacks itself to. The size is 0 where the header does not say.
+func (h *SetupHeader) runs() memory.Range {
+	if h.Version < version210 {
+		return memory.Range{Start: highMemory}
+	}
+	return memory.Range{Start: max(h.PrefAddress, highMemory), Size: uint64(h.InitSize)}
+}
+
+// loadAddress is where the protected-mode code goes: to where it will run if
+// it can be moved. There is nothing to gain from another place: from below its
+// preferred address a kernel moves itself there before anything else.
 func (h *SetupHeader) loadAddress() uint64 {
-	if h.Version >= version210 && h.PrefAddress >= highMemory {
-		return h.PrefAddress
+	if h.Version >= version205 && h.RelocatableKernel != 0 {
+		return h.runs().Start
 	}
 	return highMemory
 }
@@ -141,7 +164,7 @@ func (h *SetupHeader) initrdMax() uint64 {
 	if h.Version >= version203 && h.InitrdAddrMax != 0 {
 		return uint64(h.InitrdAddrMax)
 	}
-	return 0x37ff_ffff // "assume 0x37FFFFFF"
+	return initrdMax32 // "assume 0x37FFFFFF"
 }
 
 // maxCmdline is the longest command line, without the final NUL.

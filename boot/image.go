@@ -2,6 +2,7 @@ package boot
 
 import (
 	"bytes"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -41,29 +42,21 @@ type Image struct {
 	file io.Closer
 }
 
-// FormatError says that a file is not a kernel that vmm can boot, and what it
-// is instead.
-type FormatError struct {
-	Name string
-	What string
-}
-
-func (e *FormatError) Error() string { return fmt.Sprintf("kernel %s: %s", e.Name, e.What) }
-
 // Open opens a kernel image. Close it after the last use.
 func Open(path string) (*Image, error) {
+	// Before the open, which would wait for a writer where path is a FIFO.
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("kernel: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("kernel %s: not a regular file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("kernel: %w", err)
 	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = &FormatError{path, "not a regular file"}
-	}
-	var img *Image
-	if err == nil {
-		img, err = Parse(path, f, info.Size())
-	}
+	img, err := Parse(path, f, info.Size())
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -81,71 +74,55 @@ func (img *Image) Close() error {
 }
 
 // Parse reads the headers of a kernel image of size bytes. The name is for
-// messages.
+// messages. The image reads from r until it is loaded.
 func Parse(name string, r io.ReaderAt, size int64) (*Image, error) {
 	img := &Image{Name: name, r: r, size: size}
-	head := make([]byte, min(size, 0x1000))
-	if n, err := r.ReadAt(head, 0); n < len(head) && err != nil {
-		return nil, fmt.Errorf("kernel %s: %w", name, err)
+	head := make([]byte, min(size, maxSetupHeader))
+	if n, err := r.ReadAt(head, 0); n < len(head) {
+		return nil, img.errorf("%w", err)
 	}
+	var err error
 	switch {
 	case size == 0:
-		return nil, img.errorf("the file is empty")
-	case bytes.HasPrefix(head, []byte("\x7fELF")):
+		err = errors.New("the file is empty")
+	case bytes.HasPrefix(head, []byte(elf.ELFMAG)):
 		img.Format = ELF
-		exe, err := parseELF(r, size)
-		if err != nil {
-			return nil, img.errorf("%w", err)
-		}
-		img.ELF = exe
+		img.ELF, err = parseELF(r, size)
 	case isBzImage(head):
 		img.Format = BzImage
-		header, err := parseSetupHeader(head)
-		if err != nil {
-			return nil, img.errorf("%w", err)
-		}
-		img.Header = header
-		if size <= header.kernelOffset() {
-			return nil, img.errorf("truncated: the setup code alone is %d bytes and the file has %d", header.kernelOffset(), size)
-		}
-		if want := header.kernelOffset() + int64(header.SysSize)*16; size < want {
-			// syssize is in 16-byte units, rounded up; the last few bytes
-			// may be a signature or nothing at all.
-			if want-size >= 16 {
-				return nil, img.errorf("truncated: its header says %d bytes and the file has %d", want, size)
-			}
-		}
+		img.Header, err = parseSetupHeader(head, size)
 	default:
-		return nil, img.errorf("%s", describe(head))
+		err = errors.New(describe(head))
+	}
+	if err != nil {
+		return nil, img.errorf("%w", err)
 	}
 	return img, nil
 }
 
+// errorf is an error about the image, which it names.
 func (img *Image) errorf(format string, args ...any) error {
-	err := fmt.Errorf(format, args...)
-	var known *FormatError
-	if errors.As(err, &known) {
-		return err
-	}
-	return &FormatError{img.Name, err.Error()}
+	return fmt.Errorf("kernel %s: %w", img.Name, fmt.Errorf(format, args...))
 }
 
-// describe says what a file that is no kernel looks like.
+// describe says what a file that is no kernel looks like, and what to do.
 func describe(head []byte) string {
 	const fix = "; give a bzImage (such as /boot/vmlinuz-*) or an ELF vmlinux"
 	has := func(off int, magic string) bool {
-		return len(head) >= off+len(magic) && string(head[off:off+len(magic)]) == magic
+		return len(head) >= off && bytes.HasPrefix(head[off:], []byte(magic))
+	}
+	if c := detectCompression(head); c != Uncompressed {
+		return fmt.Sprintf("compressed with %v; unpack it first: %s -dc FILE >vmlinux", c, c.program())
 	}
 	switch {
 	case has(0x38, "ARM\x64"):
 		return "a kernel for arm64, and this is an x86-64 machine"
-	case has(0, "\x1f\x8b"), has(0, "\xfd7zXZ\x00"), has(0, "\x28\xb5\x2f\xfd"), has(0, "BZh"),
-		has(0, "\x02\x21\x4c\x18"), has(0, "\x5d\x00\x00"), has(0, "\x89LZO"):
-		return "a compressed file, and not a kernel as it stands; decompress it first" + fix
 	case has(0, "\xff\xd8\xff"):
-		return "a JPEG picture, not a kernel" + fix
-	case has(0, "070701"), has(0, "070702"):
-		return "a cpio archive, which is what an initrd is; pass it with --initrd" + fix
+		return "a JPEG picture, not a Linux kernel" + fix
+	case has(0, cpioMagic), has(0, cpioMagicCRC):
+		return "a cpio archive, which is what an initrd is, not a Linux kernel; pass it with --initrd"
+	case has(0, "MZ"):
+		return "an EFI program, not a Linux kernel by itself" + fix
 	}
 	return "not a Linux kernel" + fix
 }
@@ -158,7 +135,8 @@ type Params struct {
 	RSDP     uint64  // guest-physical address of the ACPI root pointer; 0 for none
 }
 
-// Load writes the kernel and all that it needs into guest memory.
+// Load writes the kernel and all that it needs into guest memory, which must
+// be all zeros: what need not be written is not.
 func (img *Image) Load(mem *memory.Guest, p Params) (Entry, error) {
 	if p.Protocol == Auto {
 		p.Protocol = img.best()
@@ -170,11 +148,11 @@ func (img *Image) Load(mem *memory.Guest, p Params) (Entry, error) {
 	case img.Format == BzImage && (p.Protocol == Linux64 || p.Protocol == Linux32):
 		return img.loadBzImage(mem, p)
 	case img.Format == BzImage:
-		return Entry{}, img.errorf("a bzImage has no %v entry; use --boot-protocol linux64, or the vmlinux it was made from", p.Protocol)
-	case p.Protocol == Linux32:
-		return Entry{}, img.errorf("an ELF image has no linux32 entry; use --boot-protocol linux64 or pvh, or a bzImage")
+		return Entry{}, img.errorf("a bzImage has no %v entry; use --boot-protocol linux64 or linux32, or the ELF vmlinux it was made from", p.Protocol)
+	case p.Protocol == PVH || p.Protocol == Linux64:
+		return img.loadELF(mem, p)
 	}
-	return img.loadELF(mem, p)
+	return Entry{}, img.errorf("an ELF image has no %v entry; use --boot-protocol linux64 or pvh, or a bzImage", p.Protocol)
 }
 
 // best is the protocol that Auto stands for.
@@ -188,20 +166,29 @@ func (img *Image) best() Protocol {
 	return Linux64
 }
 
-// needMemory is the error for a machine whose RAM ends before need.
-func (img *Image) needMemory(need uint64) error {
-	const mib = 1 << 20
-	return fmt.Errorf("kernel %s needs %dM of memory to start; choose a larger --memory", img.Name, (need+mib-1)/mib)
+// checkRoom fails when low RAM is too small for the kernel.
+func (img *Image) checkRoom(mem *memory.Guest, kernel memory.Range) error {
+	switch end := kernel.End(); {
+	case end < kernel.Start || end > memory.HoleStart:
+		return img.errorf("it wants %d bytes at %#x, and RAM for a kernel ends at %#x at most; the file is damaged", kernel.Size, kernel.Start, uint64(memory.HoleStart))
+	case end > lowRAM(mem).End():
+		return img.errorf("it needs %dM of memory to start; choose --memory %[1]dM or more", mebibytes(end))
+	}
+	return nil
 }
 
-// readInto reads n bytes at offset off of the image into guest memory at addr.
+// mebibytes is n bytes in MiB, rounded up.
+func mebibytes(n uint64) uint64 { return (n + 1<<20 - 1) >> 20 }
+
+// readInto reads n bytes at offset off of the image straight into guest
+// memory at addr.
 func (img *Image) readInto(mem *memory.Guest, addr uint64, off int64, n uint64) error {
 	dst, err := mem.Slice(addr, n)
 	if err != nil {
-		return img.needMemory(addr + n)
+		return img.errorf("%w", err)
 	}
 	if _, err := io.ReadFull(io.NewSectionReader(img.r, off, int64(n)), dst); err != nil {
-		return fmt.Errorf("kernel %s: %w", img.Name, err)
+		return img.errorf("%w", err)
 	}
 	return nil
 }

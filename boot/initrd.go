@@ -14,9 +14,13 @@ type Initrd struct {
 	Size int64
 }
 
-// defaultInitrdMax is the highest address of an initrd's last byte for an
-// image that does not say: what the bzImage header of an x86-64 kernel says.
-const defaultInitrdMax = 0x7fff_ffff
+// The highest address of an initrd's last byte, for images that do not say:
+// what the setup headers of 64-bit and of 32-bit Linux say.
+// arch/x86/boot/header.S, initrd_addr_max.
+const (
+	initrdMax64 = 0x7fff_ffff
+	initrdMax32 = 0x37ff_ffff
+)
 
 // load puts the initrd as high as possible in low RAM, so that the kernel has
 // the most room below: page-aligned, no byte above last, none below floor,
@@ -33,12 +37,11 @@ func (d *Initrd) load(mem *memory.Guest, floor, last uint64) (memory.Range, erro
 	end := min(ram.End(), last+1)
 	floor = pageUp(max(floor, ram.Start))
 	if size > end || (end-size)&^(memory.PageSize-1) < floor {
-		const mib = 1 << 20
-		need := pageUp(floor + pageUp(size))
-		if need > last+1 || need > memory.HoleStart {
-			return memory.Range{}, fmt.Errorf("initrd %s: %d MiB do not fit below %#x, where the kernel wants all of it", d.Name, size/mib, last+1)
+		need := floor + pageUp(size)
+		if limit := min(last+1, memory.HoleStart); need > limit {
+			return memory.Range{}, fmt.Errorf("initrd %s: %d bytes do not fit between the kernel's end at %#x and %#x, below which the kernel wants all of it; make it smaller", d.Name, size, floor, limit)
 		}
-		return memory.Range{}, fmt.Errorf("initrd %s: %d bytes do not fit beside the kernel; choose --memory %dM or more", d.Name, size, (need+mib-1)/mib)
+		return memory.Range{}, fmt.Errorf("initrd %s: %d bytes do not fit beside the kernel; choose --memory %dM or more", d.Name, size, mebibytes(need))
 	}
 	r := memory.Range{Start: (end - size) &^ (memory.PageSize - 1), Size: size}
 	dst, err := mem.Slice(r.Start, r.Size)

@@ -2,6 +2,7 @@ package boot
 
 import (
 	"bytes"
+	"debug/elf"
 	"io"
 )
 
@@ -57,18 +58,14 @@ func (img *Image) Vmlinux() ([]byte, error) {
 		return nil, img.errorf("its payload says it unpacks to %d MiB, and no kernel is larger than %d", p.Unpacked>>20, maxUnpacked>>20)
 	}
 	packed := p.Size
-	switch p.Compression {
-	case Uncompressed, Gzip: // gzip's own trailer is the size
-	default:
-		packed -= 4
+	if p.Compression != Uncompressed && p.Compression != Gzip {
+		packed -= 4 // gzip's own trailer is the size
 	}
 	r, err := decompressor(p.Compression, io.NewSectionReader(img.r, p.Offset, packed))
 	if err != nil {
 		return nil, img.errorf("%v payload: %w", p.Compression, err)
 	}
-	if c, ok := r.(interface{ Close() }); ok {
-		defer c.Close() // zstd's goroutines
-	}
+	defer r.Close()
 	// The buffer grows with what really comes out, not with what the trailer
 	// says; one byte more than that shows a trailer that lies.
 	var out bytes.Buffer
@@ -78,6 +75,8 @@ func (img *Image) Vmlinux() ([]byte, error) {
 		return nil, img.errorf("%v payload: %w", p.Compression, err)
 	case n != int64(p.Unpacked):
 		return nil, img.errorf("%v payload: it does not unpack to the %d bytes that it says", p.Compression, p.Unpacked)
+	case !bytes.HasPrefix(out.Bytes(), []byte(elf.ELFMAG)):
+		return nil, img.errorf("its payload is neither an ELF file nor compressed in a way that Linux knows")
 	}
 	return out.Bytes(), nil
 }

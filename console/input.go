@@ -54,7 +54,7 @@ func (t *Terminal) Start(sink Sink, commands Commands) (*Input, error) {
 		return nil, fmt.Errorf("console input: %w", err)
 	}
 	i := &Input{wake: wake, gone: make(chan struct{})}
-	ahead, filter := 1, func(data []byte) []byte { return data }
+	ahead, filter := 1, bytes.Clone
 	if t.Raw() {
 		// As far as a paste may run ahead of the guest: 4 MiB.
 		ahead, filter = 1024, (&keys{commands: commands}).filter
@@ -76,7 +76,7 @@ func (i *Input) Stop() {
 	i.done.Wait()
 }
 
-// read queues what is typed.
+// read queues what is typed, in copies that filter makes.
 func (i *Input) read(in, stopped *os.File, queue chan<- []byte, filter func([]byte) []byte) {
 	buffer := make([]byte, 4096)
 	for waitReadable(int(in.Fd()), int(stopped.Fd())) {
@@ -88,7 +88,7 @@ func (i *Input) read(in, stopped *os.File, queue chan<- []byte, filter func([]by
 			return
 		}
 		select {
-		case queue <- bytes.Clone(filter(buffer[:n])):
+		case queue <- filter(buffer[:n]):
 		case <-i.gone:
 			return
 		}
@@ -119,9 +119,10 @@ type keys struct {
 }
 
 // filter removes commands from data, carries them out, and returns what is
-// for the guest.
+// for the guest. What follows Ctrl-A and is no command goes to the guest, and
+// the Ctrl-A before it.
 func (k *keys) filter(data []byte) []byte {
-	out := data[:0]
+	var out []byte
 	for _, b := range data {
 		switch {
 		case !k.escaped && b == escape:
@@ -139,6 +140,8 @@ func (k *keys) filter(data []byte) []byte {
 			k.commands.Help()
 		case escape, 'a':
 			out = append(out, escape)
+		default:
+			out = append(out, escape, b)
 		}
 	}
 	return out

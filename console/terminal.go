@@ -14,7 +14,12 @@ import (
 //
 // In raw mode each key goes to the guest as it is typed, Ctrl-C included, and
 // the guest does the echoing. Output is not processed either: the guest's own
-// terminal driver has turned line feeds into what a terminal wants.
+// terminal driver has turned line feeds into what a terminal wants. Messages
+// of vmm's own need "\r\n" there.
+//
+// Ctrl-Z is the guest's too. Started in the background, vmm is stopped by
+// SIGTTOU until it is brought to the foreground, as any program is that takes
+// over the terminal.
 type Terminal struct {
 	in    *os.File
 	saved *term.State // nil: not a terminal

@@ -1,8 +1,11 @@
 package machine
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 
 	"golang.org/x/arch/x86/x86asm"
@@ -102,4 +105,17 @@ func (c *Crash) WriteTo(w io.Writer) (int64, error) {
 	}
 	n, err := io.WriteString(w, b.String())
 	return int64(n), err
+}
+
+// logProcessors says what each processor was doing when it was stopped.
+func (m *Machine) logProcessors() {
+	if !m.log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	for _, c := range m.cpus {
+		regs, rerr := c.vcpu.Regs()
+		state, serr := c.vcpu.MPState()
+		m.log.Debug("stopped", "vcpu", c.vcpu.ID, "rip", fmt.Sprintf("%#x", regs.RIP), "rflags", fmt.Sprintf("%#x", regs.RFLAGS),
+			"state", state, "last", c.last, "err", errors.Join(rerr, serr))
+	}
 }

@@ -70,6 +70,9 @@ func (m *Machine) Run(ctx context.Context) (Outcome, error) {
 		c.vcpu.Kick()
 	}
 	threads.Wait()
+	if m.outcome.Kind == Stopped && m.err == nil {
+		m.logProcessors()
+	}
 	return m.outcome, m.err
 }
 

@@ -23,6 +23,7 @@ const (
 const (
 	statusOutputFull = 1 << 0 // a byte waits at the data port
 	statusSystem     = 1 << 2 // the self-test has passed
+	statusCommand    = 1 << 3 // what was written last was a command
 	statusUnlocked   = 1 << 4
 )
 
@@ -35,6 +36,8 @@ const (
 	cmdTestKeyboard = 0xab
 	cmdReadOutput   = 0xd0
 	cmdWriteOutput  = 0xd1
+	cmdEcho         = 0xd2 // the operand comes back as if from the keyboard
+	cmdEchoMouse    = 0xd3 // and as if from the mouse
 	cmdPulse        = 0xf0 // to 0xff: each clear bit pulses an output
 )
 
@@ -63,6 +66,7 @@ type state struct {
 	output     uint8
 	outputFull bool
 	command    uint8 // waits for its byte at the data port; 0 for none
+	wasCommand bool  // what was written last was a command
 }
 
 // New returns a controller that calls reset when the guest pulls the reset
@@ -85,6 +89,9 @@ func (c *Controller) Read(offset uint64, data []byte) {
 		if s.outputFull {
 			data[0] |= statusOutputFull
 		}
+		if s.wasCommand {
+			data[0] |= statusCommand
+		}
 	}
 }
 
@@ -106,7 +113,7 @@ func (c *Controller) Write(offset uint64, data []byte) {
 
 // execute takes a command and reports whether it resets the machine.
 func (s *state) execute(command uint8) (reset bool) {
-	s.command = 0
+	s.command, s.wasCommand = 0, true
 	switch command {
 	case cmdReadControl:
 		s.answer(s.control)
@@ -116,7 +123,7 @@ func (s *state) execute(command uint8) (reset bool) {
 		s.answer(noDevice)
 	case cmdReadOutput:
 		s.answer(outputReset | outputA20)
-	case cmdWriteControl, cmdWriteOutput:
+	case cmdWriteControl, cmdWriteOutput, cmdEcho, cmdEchoMouse:
 		s.command = command
 	default:
 		return command >= cmdPulse && command&outputReset == 0
@@ -128,12 +135,16 @@ func (s *state) execute(command uint8) (reset bool) {
 // for a keyboard that is not there.
 func (s *state) data(v uint8) (reset bool) {
 	command := s.command
-	s.command = 0
+	s.command, s.wasCommand = 0, false
 	switch command {
 	case cmdWriteControl:
 		s.control = v
 	case cmdWriteOutput:
 		return v&outputReset == 0
+	case cmdEcho, cmdEchoMouse:
+		// The status never says that a byte is the mouse's, so Linux sees at
+		// once that there is none. Unanswered, it would wait half a second.
+		s.answer(v)
 	}
 	return false
 }

@@ -23,7 +23,7 @@ const (
 	ResetValue = 1
 )
 
-// Bits of the sleep control register. ACPI 6.5 §4.8.3.7, table 4.23.
+// Bits of the sleep control register. ACPI 6.5 §4.8.3.7.
 const (
 	sleepTypeShift = 2
 	sleepTypeMask  = 7

@@ -21,6 +21,8 @@ const (
 	// CrashLoaded: it panicked, and a crash kernel takes over.
 	CrashLoaded Event = 1 << 1
 
+	// The third event of the specification, an orderly shutdown, is left out:
+	// the machine has ACPI for that.
 	supported = Panicked | CrashLoaded
 )
 

@@ -39,11 +39,13 @@ const (
 	memorySize = 128
 )
 
-// Bits of registers B and D, and the divider in A for a 32768 Hz crystal.
+// Bits of registers A, B and D, and the divider in A for a 32768 Hz crystal.
 const (
 	aDivider = 0x26
+	aUpdate  = 1 << 7 // update in progress
 	b24Hour  = 1 << 1
 	bBinary  = 1 << 2
+	bSet     = 1 << 7 // the guest sets the time: no updates
 	dValid   = 1 << 7 // the battery is good
 
 	pm = 1 << 7 // of the hours, in 12-hour mode
@@ -106,8 +108,8 @@ func (c *Clock) Read(offset uint64, data []byte) {
 		data[0] = s.memory[byteA]
 		// "Update in progress" while the next second is near, so that what a
 		// guest reads after it saw the bit clear belongs together.
-		if t.Nanosecond() >= int(time.Second-updateTime) {
-			data[0] |= 1 << 7
+		if s.memory[byteB]&bSet == 0 && t.Nanosecond() >= int(time.Second-updateTime) {
+			data[0] |= aUpdate
 		}
 	case byteC:
 		data[0] = 0 // no interrupt has happened
@@ -134,7 +136,7 @@ func (c *Clock) Write(offset uint64, data []byte) {
 		switch s.index {
 		case byteC, byteD: // read-only
 		case byteA:
-			s.memory[byteA] = data[0] &^ (1 << 7)
+			s.memory[byteA] = data[0] &^ aUpdate
 		default:
 			s.memory[s.index] = data[0]
 		}

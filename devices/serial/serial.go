@@ -17,67 +17,6 @@ import (
 // Size is the number of ports that the UART occupies.
 const Size = 8
 
-// Registers, by offset. With the divisor latch open (lcrDLAB), the first two
-// are its low and high byte.
-const (
-	regData = 0 // read: receiver buffer; write: transmitter holding
-	regIER  = 1 // interrupt enable
-	regIIR  = 2 // read: interrupt identification
-	regFCR  = 2 // write: FIFO control
-	regLCR  = 3 // line control
-	regMCR  = 4 // modem control
-	regLSR  = 5 // line status
-	regMSR  = 6 // modem status
-	regSCR  = 7 // scratch
-)
-
-// Bits of the registers. PC16550D §8.
-const (
-	ierReceived   = 1 << 0
-	ierTransmit   = 1 << 1
-	ierLineStatus = 1 << 2
-	ierModem      = 1 << 3
-	ierMask       = 0x0f
-
-	iirNone       = 1
-	iirModem      = 0x0
-	iirTransmit   = 0x2
-	iirReceived   = 0x4
-	iirLineStatus = 0x6
-	iirTimeout    = 0xc // received, but fewer than the trigger level
-	iirFIFO       = 0xc0
-
-	fcrEnable       = 1 << 0
-	fcrClearReceive = 1 << 1
-
-	lcrDLAB = 1 << 7
-
-	mcrDTR  = 1 << 0
-	mcrRTS  = 1 << 1
-	mcrOut1 = 1 << 2
-	mcrOut2 = 1 << 3 // on a PC: connects the interrupt
-	mcrLoop = 1 << 4
-	mcrMask = 0x1f
-
-	lsrReady   = 1 << 0 // a byte was received
-	lsrOverrun = 1 << 1 // and one was lost
-	lsrTHRE    = 1 << 5 // transmitter holding register empty
-	lsrTEMT    = 1 << 6 // transmitter empty
-
-	msrCTS        = 1 << 4
-	msrDSR        = 1 << 5
-	msrRI         = 1 << 6
-	msrDCD        = 1 << 7
-	msrRIDropped  = 1 << 2
-	msrDeltaShift = 4 // a line's delta bit is this far below it
-)
-
-// fifoSize is the depth of the receive FIFO, in bytes.
-const fifoSize = 16
-
-// triggers are the receive trigger levels, by bits 6 and 7 of the FCR.
-var triggers = [4]int{1, 4, 8, 14}
-
 // pollReads is how many reads of the line status in a row, with no other
 // access between them, tell a guest that polls for input.
 const pollReads = 3
@@ -90,6 +29,7 @@ type Port struct {
 	// send keeps the bytes of two vCPUs in order, and is apart from mu so
 	// that a slow reader of the output holds up writers and nobody else.
 	send sync.Mutex
+	sent [1]byte // what goes to out, so that no byte is an allocation
 
 	mu    sync.Mutex
 	state state
@@ -105,6 +45,10 @@ type state struct {
 	overrun            bool
 	modemLines         uint8 // the modem status when it was last looked at
 	modemDelta         uint8
+
+	// stopped: the guest has lowered RTS, which asks the other end of the
+	// line to stop sending.
+	stopped bool
 
 	// transmitPending is an interrupt for an empty transmitter that the guest
 	// has not seen yet.
@@ -133,13 +77,14 @@ var _ devices.Device = (*Port)(nil)
 //
 // Nothing is taken before the guest listens: a kernel empties the FIFO when it
 // opens the port, and what was typed or piped in before that would be gone. A
-// guest listens when it has enabled the interrupt for received bytes, or when
-// it polls the line status and does nothing else.
+// guest listens when the interrupt for received bytes is enabled and connected
+// (Linux probes with the one, and opens the port with the other), or else when
+// it polls the line status and does nothing between.
 func (p *Port) Receive(data []byte) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := &p.state
-	if !s.listening() || s.mcr&mcrLoop != 0 {
+	if !s.listening() {
 		return 0
 	}
 	n := copy(s.received[s.count:s.depth()], data)
@@ -160,7 +105,16 @@ func (p *Port) signalReady() {
 	}
 }
 
-func (s *state) listening() bool { return s.ier&ierReceived != 0 || s.polls >= pollReads }
+// listening reports whether the guest takes what it receives.
+func (s *state) listening() bool {
+	switch {
+	case s.mcr&mcrLoop != 0:
+		return false // the receiver is connected to the transmitter
+	case s.ier&ierReceived != 0 && s.mcr&mcrOut2 != 0:
+		return !s.stopped
+	}
+	return s.polls >= pollReads
+}
 
 // depth is the number of bytes that can be received and not yet read.
 func (s *state) depth() int {
@@ -253,21 +207,11 @@ func (p *Port) Write(offset uint64, data []byte) {
 			p.signalReady()
 		}
 	case regFCR:
-		if on := v&fcrEnable != 0; on != s.fifoOn || v&fcrClearReceive != 0 {
-			s.fifoOn = on
-			s.count, s.overrun = 0, false
-			p.signalReady()
-		}
-		s.trigger = triggers[0]
-		if s.fifoOn {
-			s.trigger = triggers[v>>6]
-		}
+		p.setFIFO(v)
 	case regLCR:
 		s.lcr = v
 	case regMCR:
-		s.mcr = v & mcrMask
-		s.modemChanged()
-		p.signalReady()
+		p.setModem(v & mcrMask)
 	case regSCR:
 		s.scr = v
 	}
@@ -278,8 +222,9 @@ func (p *Port) Write(offset uint64, data []byte) {
 func (p *Port) transmit(b byte, loop bool) {
 	if !loop {
 		p.send.Lock()
-		// The console remembers its own errors; the guest's port works on.
-		_, _ = p.out.Write([]byte{b})
+		p.sent[0] = b
+		// A line does not tell whether somebody listens at its other end.
+		_, _ = p.out.Write(p.sent[:])
 		p.send.Unlock()
 	}
 	p.mu.Lock()
@@ -295,6 +240,36 @@ func (p *Port) transmit(b byte, loop bool) {
 	}
 	s.transmitPending = true
 	p.update()
+}
+
+// setFIFO takes what the guest wrote to the FIFO control register.
+//
+// To switch the FIFO off empties it. To switch it on does not: Linux does so
+// after it has enabled the interrupt, and a byte may have come between.
+func (p *Port) setFIFO(v uint8) {
+	s := &p.state
+	on := v&fcrEnable != 0
+	if s.fifoOn && !on || on && v&fcrClearReceive != 0 {
+		s.count = 0
+	}
+	s.fifoOn = on
+	s.trigger = triggers[0]
+	if on { // else the other bits have no meaning
+		s.trigger = triggers[v>>6]
+	}
+	p.signalReady()
+}
+
+// setModem takes what the guest wrote to the modem control register.
+func (p *Port) setModem(v uint8) {
+	s := &p.state
+	// In loopback mode the outputs are disconnected and read as low.
+	rts := func(mcr uint8) bool { return mcr&(mcrRTS|mcrLoop) == mcrRTS }
+	// A guest that has never raised RTS does not use it.
+	s.stopped = !rts(v) && (s.stopped || rts(s.mcr))
+	s.mcr = v
+	s.modemChanged()
+	p.signalReady()
 }
 
 // pop takes the oldest received byte; 0 when there is none.
@@ -323,7 +298,8 @@ func (s *state) lineStatus() uint8 {
 }
 
 // modem is the upper half of the modem status: the lines from a modem that is
-// always there, or in loopback mode the port's own outputs. PC16550D §8.6.
+// always there, or in loopback mode the port's own outputs. PC16550D, "Modem
+// Control Register".
 func (s *state) modem() uint8 {
 	if s.mcr&mcrLoop == 0 {
 		return msrCTS | msrDSR | msrDCD
@@ -351,7 +327,8 @@ func (s *state) modemChanged() {
 	s.modemLines = lines
 }
 
-// pending is the interrupt of the highest priority. PC16550D §8.4, table IV.
+// pending is the interrupt of the highest priority. PC16550D, "Interrupt
+// Identification Register".
 func (s *state) pending() uint8 {
 	switch {
 	case s.ier&ierLineStatus != 0 && s.overrun:

@@ -1,0 +1,90 @@
+package boot
+
+import (
+	"bytes"
+	"debug/elf"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"vmm/memory"
+)
+
+// FuzzParse reads a hostile kernel and loads it by each protocol. What Load
+// accepts lies where it belongs.
+func FuzzParse(f *testing.F) {
+	f.Add(bzImage(f, modernHeader(), []byte("payload")))
+	h := modernHeader()
+	h.RelocatableKernel, h.XLoadFlags, h.Version = 0, 0, 0x206
+	f.Add(bzImage(f, h, nil))
+	f.Add(vmlinux(f))
+	f.Add(elfFile(f, elf.ELFCLASS32, elf.EM_386, 16<<20,
+		segment{kind: elf.PT_LOAD, vaddr: 1 << 20, paddr: 1 << 20, data: make([]byte, 64)}, pvhNote(1<<20)))
+	f.Fuzz(func(t *testing.T, file []byte) {
+		img, err := Parse("kernel", bytes.NewReader(file), int64(len(file)))
+		if err != nil {
+			return
+		}
+		if _, err := img.Inspect().WriteTo(io.Discard); err != nil {
+			t.Error(err)
+		}
+		for _, p := range []Protocol{Auto, Linux64, Linux32, PVH} {
+			mem, err := memory.New(memory.Layout(24<<20), memory.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := img.Load(mem, Params{Protocol: p, Cmdline: "quiet", Initrd: initrd(5000)})
+			if err == nil {
+				checkEntry(t, mem, e)
+			}
+			if err := mem.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+func checkEntry(t *testing.T, mem *memory.Guest, e Entry) {
+	t.Helper()
+	ram := lowRAM(mem)
+	for _, r := range []memory.Range{e.Kernel, e.Initrd} {
+		if r.Size == 0 || !ram.Contains(r.Start, r.Size) {
+			t.Errorf("%+v is not in RAM above 1 MiB", r)
+		}
+	}
+	if e.Kernel.Overlaps(e.Initrd) {
+		t.Errorf("kernel %+v overlaps initrd %+v", e.Kernel, e.Initrd)
+	}
+	if e.Protocol == Auto || (e.Mode == LongMode) != (e.Protocol == Linux64) || (e.RBX != 0) != (e.Protocol == PVH) {
+		t.Errorf("entry %+v does not fit its protocol", e)
+	}
+	if e.Protocol != Linux64 && !e.Kernel.Contains(e.RIP, 1) {
+		t.Errorf("entry %#x is not in the kernel %+v", e.RIP, e.Kernel)
+	}
+}
+
+// FuzzPayload unpacks hostile data, which begins like each compression.
+func FuzzPayload(f *testing.F) {
+	for c := range compressors {
+		data, err := os.ReadFile(filepath.Join("testdata", "vmlinux."+c.String()))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		img, err := Parse("kernel", bytes.NewReader(bzImage(t, modernHeader(), data)), int64(2048+len(data)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		vmlinux, err := img.Vmlinux()
+		if err != nil {
+			return
+		}
+		p, err := img.Payload()
+		if err != nil || len(vmlinux) != int(p.Unpacked) {
+			t.Errorf("%d bytes of %+v, %v", len(vmlinux), p, err)
+		}
+	})
+}

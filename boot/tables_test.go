@@ -1,0 +1,139 @@
+package boot
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+
+	"vmm/memory"
+)
+
+// The page tables, walked as the processor does, map all of the first 4 GiB
+// to itself. Intel SDM vol. 3 §4.5.
+func TestPageTables(t *testing.T) {
+	mem := newGuest(t, 1<<20)
+	cr3, err := writePageTables(mem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := func(table, index uint64) uint64 {
+		v, err := mem.Uint64(table + 8*index)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	const frame = 0x000f_ffff_ffff_f000
+	for addr := uint64(0); addr < 4<<30; addr += 2 << 20 {
+		l4 := entry(cr3, addr>>39&511)
+		l3 := entry(l4&frame, addr>>30&511)
+		l2 := entry(l3&frame, addr>>21&511)
+		if l4&3 != 3 || l3&0x83 != 3 || l2 != addr|0x83 {
+			t.Fatalf("%#x: entries %#x, %#x, %#x; want a writable 2 MiB page", addr, l4, l3, l2)
+		}
+	}
+	if l3 := entry(entry(cr3, 0)&frame, 4); l3 != 0 {
+		t.Errorf("above 4 GiB: %#x", l3)
+	}
+}
+
+// Descriptors as the protocols prescribe them: flat, of the mode's kind.
+func TestGDT(t *testing.T) {
+	mem := newGuest(t, 1<<20)
+	for mode, code := range map[Mode]uint64{
+		LongMode:      0x00af_9b00_0000_ffff, // G, L, present, execute/read
+		ProtectedMode: 0x00cf_9b00_0000_ffff, // G, D
+	} {
+		table, err := writeGDT(mem, mode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for selector, want := range map[uint64]uint64{0: 0, 0x10: code, 0x18: 0x00cf_9300_0000_ffff} {
+			if got, err := mem.Uint64(table.Base + selector); got != want || err != nil || selector+7 > uint64(table.Limit) {
+				t.Errorf("mode %d, selector %#x: %#x, %v, limit %#x; want %#x", mode, selector, got, err, table.Limit, want)
+			}
+		}
+	}
+}
+
+// What lies below 1 MiB lies apart.
+func TestLayout(t *testing.T) {
+	pieces := []memory.Range{
+		{Start: 0, Size: 0x500}, // vectors and BIOS data area
+		{Start: gdtAddr, Size: 48},
+		{Start: startInfoAddr, Size: 56 + 32 + 128*24},
+		{Start: zeroPageAddr, Size: memory.PageSize},
+		{Start: stackTop - memory.PageSize, Size: memory.PageSize},
+		{Start: pageTablesAddr, Size: 6 * memory.PageSize},
+		{Start: cmdlineAddr, Size: lowMemoryEnd - cmdlineAddr},
+		{Start: ACPIAddr, Size: ACPISize},
+		{Start: highMemory, Size: 1},
+	}
+	for i, a := range pieces {
+		for _, b := range pieces[:i] {
+			if a.Overlaps(b) {
+				t.Errorf("%+v overlaps %+v", a, b)
+			}
+		}
+	}
+}
+
+// The fields of the setup header lie where
+// Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header", has them.
+func TestSetupHeaderOffsets(t *testing.T) {
+	tests := []struct {
+		offset int
+		set    func(*SetupHeader)
+	}{
+		{0x1f1, func(h *SetupHeader) { h.SetupSects = 1 }},
+		{0x1f2, func(h *SetupHeader) { h.RootFlags = 1 }},
+		{0x1f4, func(h *SetupHeader) { h.SysSize = 1 }},
+		{0x1f8, func(h *SetupHeader) { h.RAMSize = 1 }},
+		{0x1fa, func(h *SetupHeader) { h.VidMode = 1 }},
+		{0x1fc, func(h *SetupHeader) { h.RootDev = 1 }},
+		{0x1fe, func(h *SetupHeader) { h.BootFlag = 1 }},
+		{0x200, func(h *SetupHeader) { h.Jump = 1 }},
+		{0x202, func(h *SetupHeader) { h.Magic = 1 }},
+		{0x206, func(h *SetupHeader) { h.Version = 1 }},
+		{0x208, func(h *SetupHeader) { h.RealmodeSwitch = 1 }},
+		{0x20c, func(h *SetupHeader) { h.StartSysSeg = 1 }},
+		{0x20e, func(h *SetupHeader) { h.KernelVersion = 1 }},
+		{0x210, func(h *SetupHeader) { h.TypeOfLoader = 1 }},
+		{0x211, func(h *SetupHeader) { h.LoadFlags = 1 }},
+		{0x212, func(h *SetupHeader) { h.SetupMoveSize = 1 }},
+		{0x214, func(h *SetupHeader) { h.Code32Start = 1 }},
+		{0x218, func(h *SetupHeader) { h.RamdiskImage = 1 }},
+		{0x21c, func(h *SetupHeader) { h.RamdiskSize = 1 }},
+		{0x220, func(h *SetupHeader) { h.BootsectKludge = 1 }},
+		{0x224, func(h *SetupHeader) { h.HeapEndPtr = 1 }},
+		{0x226, func(h *SetupHeader) { h.ExtLoaderVer = 1 }},
+		{0x227, func(h *SetupHeader) { h.ExtLoaderType = 1 }},
+		{0x228, func(h *SetupHeader) { h.CmdLinePtr = 1 }},
+		{0x22c, func(h *SetupHeader) { h.InitrdAddrMax = 1 }},
+		{0x230, func(h *SetupHeader) { h.KernelAlignment = 1 }},
+		{0x234, func(h *SetupHeader) { h.RelocatableKernel = 1 }},
+		{0x235, func(h *SetupHeader) { h.MinAlignment = 1 }},
+		{0x236, func(h *SetupHeader) { h.XLoadFlags = 1 }},
+		{0x238, func(h *SetupHeader) { h.CmdlineSize = 1 }},
+		{0x23c, func(h *SetupHeader) { h.HardwareSubarch = 1 }},
+		{0x240, func(h *SetupHeader) { h.HardwareSubarchData = 1 }},
+		{0x248, func(h *SetupHeader) { h.PayloadOffset = 1 }},
+		{0x24c, func(h *SetupHeader) { h.PayloadLength = 1 }},
+		{0x250, func(h *SetupHeader) { h.SetupData = 1 }},
+		{0x258, func(h *SetupHeader) { h.PrefAddress = 1 }},
+		{0x260, func(h *SetupHeader) { h.InitSize = 1 }},
+		{0x264, func(h *SetupHeader) { h.HandoverOffset = 1 }},
+		{0x268, func(h *SetupHeader) { h.KernelInfoOffset = 1 }},
+	}
+	for _, tt := range tests {
+		var h SetupHeader
+		tt.set(&h)
+		b, err := binary.Append(nil, binary.LittleEndian, &h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := headerOffset + bytes.IndexByte(b, 1); got != tt.offset || len(b) != headerSize {
+			t.Errorf("field at %#x; want %#x (header of %d bytes, %d expected)", got, tt.offset, len(b), headerSize)
+		}
+	}
+}

@@ -1,0 +1,29 @@
+//go:build !amd64
+
+package machine
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+)
+
+// Crash describes a guest that cannot go on.
+type Crash struct {
+	Reason string
+}
+
+// New says that this architecture is not supported.
+func New(Config) (*Machine, error) {
+	return nil, fmt.Errorf("vmm does not run machines on %s yet; use an x86-64 host", runtime.GOARCH)
+}
+
+func (c *cpu) report(_ *Machine, reason string) *Crash { return &Crash{Reason: reason} }
+
+func (m *Machine) logProcessors() {}
+
+// WriteTo writes the crash for a person to read.
+func (c *Crash) WriteTo(w io.Writer) (int64, error) {
+	n, err := fmt.Fprintf(w, "the guest crashed: %s\n", c.Reason)
+	return int64(n), err
+}

@@ -1,0 +1,380 @@
+// Package system boots stock Debian kernels with the vmm binary, as a user
+// does, and looks at what comes over the serial line. The script run prepares
+// the files that the environment names, and decides where the tests run.
+package system
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"vmm/boot"
+	"vmm/doctor"
+)
+
+// env is the value of a variable that run sets; without it there is nothing
+// to test with.
+func env(t testing.TB, name string) string {
+	t.Helper()
+	v := os.Getenv(name)
+	if v == "" {
+		skip(t, name+" is not set: run tests/system/run")
+	}
+	return v
+}
+
+func skip(t testing.TB, why string) {
+	t.Helper()
+	if os.Getenv("VMM_REQUIRE_LAB") != "" && os.Getenv("VMM_BIN") != "" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+// result is what a run of vmm leaves behind.
+type result struct {
+	out    string // standard output: the guest's console
+	err    string // standard error: the report
+	status int
+	report report
+}
+
+// report is what --json prints.
+type report struct {
+	Outcome string  `json:"outcome"`
+	Message string  `json:"message"`
+	Seconds float64 `json:"seconds"`
+	Exits   uint64  `json:"exits"`
+}
+
+// inLab reports whether the host below is an emulated one.
+func inLab() bool {
+	vendor, err := os.ReadFile("/sys/class/dmi/id/sys_vendor")
+	return err == nil && strings.HasPrefix(string(vendor), "QEMU")
+}
+
+// labAttempts is how often a guest is started that does not come to its end.
+// QEMU's emulation of AMD-V now and then mixes up an interrupt as the
+// processor changes between host and guest, and then the guest hangs or
+// crashes, whatever monitor it runs under. On hardware once is enough, and it
+// has to be.
+const labAttempts = 4
+
+// run runs vmm boot and expects an exit status. Where the host is emulated a
+// guest that hangs or crashes is started again.
+func run(t testing.TB, want int, input io.Reader, args ...string) result {
+	t.Helper()
+	attempts := 1
+	if inLab() {
+		attempts = labAttempts
+	}
+	for {
+		r := once(t, input, args...)
+		if r.status == want {
+			return r
+		}
+		if attempts--; attempts == 0 || r.status != 124 && r.status != 3 || input != nil {
+			t.Fatalf("exit status %d; want %d\nstandard error: %s\nthe end of the console:\n%s", r.status, want, r.err, tail(r.out))
+		}
+		t.Logf("started again after exit status %d: %s", r.status, strings.TrimSpace(r.err))
+	}
+}
+
+func once(t testing.TB, input io.Reader, args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, env(t, "VMM_BIN"), append([]string{"boot", "--json"}, args...)...)
+	var out, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = input, &out, &stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	r := result{out: out.String(), err: stderr.String(), status: cmd.ProcessState.ExitCode()}
+	if err := json.Unmarshal(stderr.Bytes(), &r.report); err != nil && r.status != 1 {
+		t.Errorf("the report is not JSON: %v\n%s", err, r.err)
+	}
+	return r
+}
+
+func tail(s string) string { return s[max(0, len(s)-2000):] }
+
+// guest are the flags that boot a kernel and let it do something; quiet, for
+// each character on the console is an exit.
+func guest(kernel, initrd, do string, flags ...string) []string {
+	return append([]string{"--kernel", kernel, "--initrd", initrd, "--timeout", "60s", "--append", "quiet vmm.do=" + do}, flags...)
+}
+
+func TestMain(m *testing.M) {
+	if r := doctor.Run(); !r.KernelModeNative {
+		fmt.Println("this machine cannot boot Linux in KVM; tests/system/run uses the lab")
+		if os.Getenv("VMM_BIN") != "" {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// vmlinux unpacks the ELF kernel from a bzImage.
+func vmlinux(t *testing.T, bzImage string) string {
+	t.Helper()
+	img, err := boot.Open(bzImage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer img.Close()
+	unpacked, err := img.Vmlinux()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "vmlinux")
+	if err := os.WriteFile(path, unpacked, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Every kernel boots by every protocol it has, with the CPUs and the memory
+// that it was given.
+func TestBoot(t *testing.T) {
+	old, oldInitrd := env(t, "VMM_KERNEL")+"/vmlinuz", env(t, "VMM_INITRD")
+	latest, latestInitrd := env(t, "VMM_KERNEL_NEW")+"/vmlinuz", env(t, "VMM_INITRD_NEW")
+	tests := []struct {
+		name           string
+		kernel, initrd string
+		protocol       string
+		cpus, mib      int
+		version        string
+	}{
+		{"6.1 bzImage", old, oldInitrd, "auto", 1, 512, "6.1."},
+		{"6.1 bzImage, 32-bit entry", old, oldInitrd, "linux32", 1, 512, "6.1."},
+		{"6.1 bzImage, 2 CPUs", old, oldInitrd, "linux64", 2, 512, "6.1."},
+		{"6.1 vmlinux, PVH", vmlinux(t, old), oldInitrd, "pvh", 1, 512, "6.1."},
+		{"6.1 vmlinux, 64-bit entry", vmlinux(t, old), oldInitrd, "linux64", 1, 512, "6.1."},
+		{"6.12 bzImage, 4 CPUs", latest, latestInitrd, "auto", 4, 512, "6.12."},
+		{"6.12 vmlinux, PVH", vmlinux(t, latest), latestInitrd, "auto", 1, 512, "6.12."},
+		{"128 MiB", old, oldInitrd, "auto", 1, 128, "6.1."},
+		{"5 GiB", old, oldInitrd, "auto", 1, 5 << 10, "6.1."},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := run(t, 0, nil, guest(tt.kernel, tt.initrd, "info", "--boot-protocol", tt.protocol,
+				"--cpus", strconv.Itoa(tt.cpus), "--memory", strconv.Itoa(tt.mib)+"M")...)
+			if r.report.Outcome != "power-off" {
+				t.Errorf("outcome %q; want power-off", r.report.Outcome)
+			}
+			if v := line(r.out, "kernel"); !strings.HasPrefix(v, tt.version) {
+				t.Errorf("kernel %q; want %s", v, tt.version)
+			}
+			if n := line(r.out, "cpus"); n != strconv.Itoa(tt.cpus) {
+				t.Errorf("%s CPUs; want %d", n, tt.cpus)
+			}
+			// Linux keeps some to itself before it counts: 60 MiB and 3%.
+			mib, _ := strconv.Atoi(strings.TrimSuffix(line(r.out, "memory"), " MiB"))
+			if least := tt.mib - 60 - tt.mib*3/100; mib < least || mib > tt.mib {
+				t.Errorf("%d MiB of memory; want between %d and %d", mib, least, tt.mib)
+			}
+		})
+	}
+}
+
+// line is the value of a line "name: value" of the guest's output.
+func line(out, name string) string {
+	m := regexp.MustCompile(`(?m)^` + name + `:\s*(.*?)\r?$`).FindStringSubmatch(out)
+	if m == nil {
+		return ""
+	}
+	return m[1]
+}
+
+// The kernel finds the hardware that is there, and complains of nothing.
+func TestKernelLog(t *testing.T) {
+	r := run(t, 0, nil, guest(env(t, "VMM_KERNEL")+"/vmlinuz", env(t, "VMM_INITRD"), "dmesg")...)
+	for _, want := range []string{
+		"is a 16550A",
+		"ttyS0 at I/O 0x3f8",
+		"rtc_cmos",
+		"TSC deadline timer available",
+		"ACPI: Interpreter enabled",
+		"IOAPIC[0]",
+		"Hypervisor detected: KVM",
+	} {
+		if !strings.Contains(r.out, want) {
+			t.Errorf("the kernel's log lacks %q", want)
+		}
+	}
+	for _, bad := range []string{"ACPI Error", "ACPI BIOS Error", "Kernel panic", "BUG:", "Call Trace", "Firmware Bug"} {
+		if i := strings.Index(r.out, bad); i >= 0 {
+			t.Errorf("the kernel's log has %q:\n%s", bad, r.out[max(0, i-200):min(len(r.out), i+400)])
+		}
+	}
+}
+
+func TestEnds(t *testing.T) {
+	kernel, initrd := env(t, "VMM_KERNEL")+"/vmlinuz", env(t, "VMM_INITRD")
+	tests := []struct {
+		name    string
+		do      string
+		flags   []string
+		status  int
+		outcome string
+	}{
+		{"power-off", "poweroff", nil, 0, "power-off"},
+		{"reset", "reboot", nil, 0, "reset"},
+		{"panic", "panic", nil, 3, "crash"},
+		{"debug exit", "debugexit:0x15", []string{"--debug-exit"}, 0x15<<1 | 1, "debug-exit"},
+		{"timeout", "spin", []string{"--timeout", "15s"}, 124, "timeout"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := run(t, tt.status, nil, guest(kernel, initrd, tt.do, tt.flags...)...)
+			if r.report.Outcome != tt.outcome {
+				t.Errorf("outcome %q; want %q (%s)", r.report.Outcome, tt.outcome, r.err)
+			}
+		})
+	}
+}
+
+// A panic before there are drivers: no root file system.
+func TestEarlyPanic(t *testing.T) {
+	r := run(t, 3, nil, "--kernel", env(t, "VMM_KERNEL")+"/vmlinuz", "--timeout", "60s", "--append", "quiet")
+	if !strings.Contains(r.out, "Unable to mount root fs") || !strings.Contains(r.report.Message, "panicked") {
+		t.Errorf("report %q, console:\n%s", r.report.Message, tail(r.out))
+	}
+}
+
+// A mebibyte of input arrives as it was sent, and so does what was sent before
+// the guest listened.
+func TestInput(t *testing.T) {
+	data := make([]byte, 1<<20)
+	random := rand.NewChaCha8([32]byte{1})
+	_, _ = random.Read(data)
+	want := fmt.Sprintf("sha256: %x", sha256.Sum256(data))
+	for attempt := 1; ; attempt++ {
+		r := once(t, bytes.NewReader(data), guest(env(t, "VMM_KERNEL")+"/vmlinuz", env(t, "VMM_INITRD"),
+			fmt.Sprintf("input:%d", len(data)), "--timeout", "120s")...)
+		if r.status == 0 {
+			if !strings.Contains(r.out, want) {
+				t.Errorf("the guest read something else; want %s, console:\n%s", want, tail(r.out))
+			}
+			return
+		}
+		if !inLab() || attempt == labAttempts {
+			t.Fatalf("exit status %d: %s\n%s", r.status, r.err, tail(r.out))
+		}
+	}
+}
+
+// A signal ends vmm within 100 ms, whatever the guest does.
+func TestSignal(t *testing.T) {
+	cmd := exec.Command(env(t, "VMM_BIN"), append([]string{"boot"}, guest(env(t, "VMM_KERNEL")+"/vmlinuz", env(t, "VMM_INITRD"), "spin", "--cpus", "2")...)...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// As soon as the guest says anything at all.
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, out)
+	_ = cmd.Wait()
+	limit := 100 * time.Millisecond
+	if inLab() {
+		limit *= 20 // a processor of the lab is that much slower, and has one half of this machine
+	}
+	if took := time.Since(start); took > limit {
+		t.Errorf("vmm ended %v after SIGTERM", took)
+	}
+	if got := cmd.ProcessState.ExitCode(); got != 128+int(syscall.SIGTERM) {
+		t.Errorf("exit status %d; want %d", got, 128+int(syscall.SIGTERM))
+	}
+}
+
+// What vmm needs beside the guest's RAM.
+func TestOverhead(t *testing.T) {
+	cmd := exec.Command(env(t, "VMM_BIN"), append([]string{"boot"}, guest(env(t, "VMM_KERNEL")+"/vmlinuz", env(t, "VMM_INITRD"), "spin", "--memory", "256M")...)...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	kib, err := overhead(cmd.Process.Pid, 256<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("memory beside guest RAM: %d KiB", kib)
+	if kib > 8<<10 {
+		t.Errorf("%d KiB of memory beside guest RAM; want at most 8 MiB", kib)
+	}
+}
+
+// overhead sums the resident memory of all mappings but the one of ram KiB.
+func overhead(pid, ram int) (kib int, err error) {
+	smaps, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))
+	if err != nil {
+		return 0, err
+	}
+	size := 0
+	for l := range strings.Lines(string(smaps)) {
+		f := strings.Fields(l)
+		switch f[0] {
+		case "Size:":
+			size, _ = strconv.Atoi(f[1])
+		case "Rss:":
+			if n, _ := strconv.Atoi(f[1]); size != ram {
+				kib += n
+			}
+		}
+	}
+	return kib, nil
+}
+
+// TestSoak boots as often as VMM_SOAK says, and expects no failure.
+func TestSoak(t *testing.T) {
+	n, _ := strconv.Atoi(os.Getenv("VMM_SOAK"))
+	if n == 0 {
+		t.Skip("only with make soak")
+	}
+	failed := 0
+	for i := range n {
+		r := once(t, nil, guest(env(t, "VMM_KERNEL")+"/vmlinuz", env(t, "VMM_INITRD"), "info", "--cpus", strconv.Itoa(1+i%2))...)
+		if r.status != 0 {
+			failed++
+			t.Errorf("boot %d: exit status %d: %s", i, r.status, r.err)
+		}
+	}
+	t.Logf("%d of %d boots failed", failed, n)
+}
