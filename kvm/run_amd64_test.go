@@ -157,40 +157,50 @@ var spin = []byte{0xeb, 0xfe} // 1: jmp 1b
 // spins, and whatever the garbage collector does meanwhile.
 func TestKick(t *testing.T) {
 	g := newGuest(t, spin)
-	const rounds = 2000
-	g.vcpu.Kick() // before there is a thread
+	const rounds = 500
 	var returned atomic.Int64
-	done := make(chan error, 1)
+	var stop atomic.Bool
+	ended := make(chan struct{})
+	g.vcpu.Kick() // before there is a thread
 	go func() {
+		defer close(ended)
 		g.vcpu.LockThread()
-		for range rounds {
-			exit, err := g.vcpu.Run()
-			if err != nil || exit.Reason != ExitInterrupted {
-				done <- err
+		for !stop.Load() {
+			if exit, err := g.vcpu.Run(); err != nil || exit.Reason != ExitInterrupted {
+				t.Errorf("Run = %v, %v; want to be interrupted", exit.Reason, err)
 				return
 			}
 			g.vcpu.ClearKick()
 			returned.Add(1)
 		}
-		done <- nil
 	}()
-	stop := time.After(20 * time.Second)
-	for i := 0; ; i++ {
-		select {
-		case err := <-done:
-			check(t, err)
-			if n := returned.Load(); n != rounds {
-				t.Errorf("%d of %d rounds were interrupted", n, rounds)
-			}
-			return
-		case <-stop:
-			t.Fatalf("a kick was lost after %d rounds", returned.Load())
-		default:
+	for i := range rounds {
+		before := returned.Load()
+		if i > 0 {
 			g.vcpu.Kick()
-			if i%64 == 0 {
-				runtime.GC()
+		}
+		if i%50 == 0 {
+			runtime.GC()
+		}
+		deadline := time.Now().Add(5 * time.Second)
+		for returned.Load() == before {
+			if time.Now().After(deadline) {
+				t.Errorf("kick %d was lost", i)
+				break
 			}
 			runtime.Gosched()
+		}
+		if t.Failed() {
+			break
+		}
+	}
+	stop.Store(true)
+	for {
+		g.vcpu.Kick()
+		select {
+		case <-ended:
+			return
+		case <-time.After(time.Millisecond):
 		}
 	}
 }

@@ -139,7 +139,15 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	if f.timeout > 0 {
 		defer time.AfterFunc(f.timeout, func() { cancel(errTimeout) }).Stop()
 	}
-	out := console.NewOutput(os.Stdout, func(err error) { cancel(fmt.Errorf("console: %w", err)) })
+	var lost error // output that the guest wrote
+	out, err := console.NewOutput(os.Stdout, func(err error) {
+		lost = fmt.Errorf("console: %w", err)
+		cancel(lost)
+	})
+	if err != nil {
+		return err
+	}
+	defer out.Close()
 	defer context.AfterFunc(ctx, out.Abort)()
 	cfg.Console = out
 
@@ -161,8 +169,10 @@ func (f *bootFlags) run(ownCmdline bool) error {
 		return err
 	}
 	outcome, err := m.Run(ctx)
+	if err == nil {
+		err = lost
+	}
 	input.Stop()
-	out.Close()
 	terminal.Restore()
 	logs.release()
 

@@ -42,10 +42,14 @@ func TestReceiveWaitsForAListener(t *testing.T) {
 			}
 		}, 0},
 		{"lowers RTS", func(g guest) { g.listen(0); g.out(regMCR, mcrDTR|mcrOut2) }, 0},
+		{"has lowered RTS and writes it again", func(g guest) {
+			g.listen(0)
+			g.out(regMCR, mcrDTR|mcrOut2)
+			g.out(regMCR, mcrOut2)
+		}, 0},
 		{"raises RTS again", func(g guest) {
 			g.listen(0)
 			g.out(regMCR, mcrOut2)
-			g.out(regMCR, mcrOut2) // not twice low, and so forgotten
 			g.out(regMCR, mcrOut2|mcrRTS)
 		}, 1},
 		{"never raised RTS", func(g guest) { g.out(regMCR, mcrOut2); g.out(regIER, ierReceived) }, 1},
@@ -85,6 +89,7 @@ func TestReady(t *testing.T) {
 				g.in(regLSR)
 			}
 		}, 1},
+		{"byte read without a FIFO", func(g guest) { g.listen(0); g.Receive([]byte("x")) }, func(g guest) { g.in(regData) }, 1},
 		{"FIFO drained", full, func(g guest) {
 			for range fifoSize {
 				g.in(regData)

@@ -67,31 +67,14 @@ func inLab() bool {
 	return err == nil && strings.HasPrefix(string(vendor), "QEMU")
 }
 
-// labAttempts is how often a guest is started that does not come to its end.
-// QEMU's emulation of AMD-V now and then mixes up an interrupt as the
-// processor changes between host and guest, and then the guest hangs or
-// crashes, whatever monitor it runs under. On hardware once is enough, and it
-// has to be.
-const labAttempts = 4
-
-// run runs vmm boot and expects an exit status. Where the host is emulated a
-// guest that hangs or crashes is started again.
+// run runs vmm boot and expects an exit status.
 func run(t testing.TB, want int, input io.Reader, args ...string) result {
 	t.Helper()
-	attempts := 1
-	if inLab() {
-		attempts = labAttempts
+	r := once(t, input, args...)
+	if r.status != want {
+		t.Fatalf("exit status %d; want %d\nstandard error: %s\nthe end of the console:\n%s", r.status, want, r.err, tail(r.out))
 	}
-	for {
-		r := once(t, input, args...)
-		if r.status == want {
-			return r
-		}
-		if attempts--; attempts == 0 || r.status != 124 && r.status != 3 || input != nil {
-			t.Fatalf("exit status %d; want %d\nstandard error: %s\nthe end of the console:\n%s", r.status, want, r.err, tail(r.out))
-		}
-		t.Logf("started again after exit status %d: %s", r.status, strings.TrimSpace(r.err))
-	}
+	return r
 }
 
 func once(t testing.TB, input io.Reader, args ...string) result {
@@ -267,18 +250,10 @@ func TestInput(t *testing.T) {
 	random := rand.NewChaCha8([32]byte{1})
 	_, _ = random.Read(data)
 	want := fmt.Sprintf("sha256: %x", sha256.Sum256(data))
-	for attempt := 1; ; attempt++ {
-		r := once(t, bytes.NewReader(data), guest(env(t, "VMM_KERNEL")+"/vmlinuz", env(t, "VMM_INITRD"),
-			fmt.Sprintf("input:%d", len(data)), "--timeout", "120s")...)
-		if r.status == 0 {
-			if !strings.Contains(r.out, want) {
-				t.Errorf("the guest read something else; want %s, console:\n%s", want, tail(r.out))
-			}
-			return
-		}
-		if !inLab() || attempt == labAttempts {
-			t.Fatalf("exit status %d: %s\n%s", r.status, r.err, tail(r.out))
-		}
+	r := run(t, 0, bytes.NewReader(data), guest(env(t, "VMM_KERNEL")+"/vmlinuz", env(t, "VMM_INITRD"),
+		fmt.Sprintf("input:%d", len(data)), "--timeout", "120s")...)
+	if !strings.Contains(r.out, want) {
+		t.Errorf("the guest read something else; want %s, console:\n%s", want, tail(r.out))
 	}
 }
 
