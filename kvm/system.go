@@ -75,7 +75,9 @@ func (s *System) Require(caps ...Cap) error {
 // MissingError says that the host's KVM lacks a capability.
 type MissingError struct{ Cap Cap }
 
-func (e *MissingError) Error() string { return "this host's KVM lacks " + e.Cap.String() }
+func (e *MissingError) Error() string {
+	return "this host's KVM lacks " + e.Cap.String() + ", which vmm needs; use a newer kernel on the host (Linux 4.12 or later)"
+}
 
 // MaxVCPUs is the largest number of vCPUs that a VM may have. KVM api.rst §4.7.
 func (s *System) MaxVCPUs() (int, error) {

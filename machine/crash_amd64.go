@@ -2,6 +2,7 @@ package machine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,23 +17,51 @@ import (
 // Crash describes a guest that cannot go on.
 type Crash struct {
 	// Reason says what happened, in one line.
-	Reason string
+	Reason string `json:"reason"`
 	// CPU is the number of the vCPU; the fields below are its state. They are
 	// absent (Registers is nil) when the guest itself reported the crash.
-	CPU       int
-	Registers *Registers
+	CPU       int        `json:"vcpu"`
+	Registers *Registers `json:"registers,omitempty"`
 	// Code holds the bytes at RIP, as far as they could be read.
-	Code []byte
-	// Insn is the instruction at RIP, disassembled in Intel's syntax.
-	Insn string
+	Code Hex `json:"code,omitempty"`
+	// Insn is the instruction at RIP, disassembled in Intel's syntax; "" where
+	// the bytes are none.
+	Insn string `json:"instruction,omitempty"`
 	// LastAccess is the last access that the vCPU asked vmm for.
-	LastAccess string
+	LastAccess string `json:"last_exit,omitempty"`
 }
+
+// Hex are bytes that are written in hexadecimal.
+type Hex []byte
+
+// MarshalText implements encoding.TextMarshaler.
+func (h Hex) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%x", []byte(h)), nil }
 
 // Registers are the registers of a crashed vCPU.
 type Registers struct {
 	kvm.Regs
 	kvm.Sregs
+}
+
+// MarshalJSON writes the registers by the names that the manuals give them, in
+// hexadecimal: numbers of 64 bits are more than most readers of JSON hold.
+func (r *Registers) MarshalJSON() ([]byte, error) {
+	values := map[string]uint64{
+		"rip": r.RIP, "rflags": r.RFLAGS,
+		"rax": r.RAX, "rbx": r.RBX, "rcx": r.RCX, "rdx": r.RDX,
+		"rsi": r.RSI, "rdi": r.RDI, "rsp": r.RSP, "rbp": r.RBP,
+		"r8": r.R8, "r9": r.R9, "r10": r.R10, "r11": r.R11,
+		"r12": r.R12, "r13": r.R13, "r14": r.R14, "r15": r.R15,
+		"cr0": r.CR0, "cr2": r.CR2, "cr3": r.CR3, "cr4": r.CR4, "efer": r.EFER,
+		"cs": uint64(r.CS.Selector), "ss": uint64(r.SS.Selector), "ds": uint64(r.DS.Selector),
+		"es": uint64(r.ES.Selector), "fs": uint64(r.FS.Selector), "gs": uint64(r.GS.Selector),
+		"fs_base": r.FS.Base, "gs_base": r.GS.Base, "gdt_base": r.GDT.Base, "idt_base": r.IDT.Base,
+	}
+	text := make(map[string]string, len(values))
+	for name, v := range values {
+		text[name] = fmt.Sprintf("%#x", v)
+	}
+	return json.Marshal(text)
 }
 
 // report collects the state of a vCPU that cannot go on. What KVM refuses to
@@ -58,8 +87,8 @@ func (c *cpu) report(m *Machine, reason string) *Crash {
 // code reads the instruction bytes at a linear address through the guest's
 // page tables: at most 15, the longest an instruction can be (Intel SDM vol. 2
 // §2.3.11), and fewer where the next page is not mapped.
-func (c *cpu) code(m *Machine, linear uint64) []byte {
-	var code []byte
+func (c *cpu) code(m *Machine, linear uint64) Hex {
+	var code Hex
 	for len(code) < 15 {
 		t, err := c.vcpu.Translate(linear + uint64(len(code)))
 		if err != nil || t.Valid == 0 {
@@ -100,7 +129,7 @@ func (c *Crash) WriteTo(w io.Writer) (int64, error) {
 		if insn == "" {
 			insn = "not decodable"
 		}
-		fmt.Fprintf(&b, "  instruction: %s  (% x)\n", insn, c.Code)
+		fmt.Fprintf(&b, "  instruction: %s  (% x)\n", insn, []byte(c.Code))
 		fmt.Fprintf(&b, "  last exit: %s\n", c.LastAccess)
 	}
 	n, err := io.WriteString(w, b.String())

@@ -10,7 +10,8 @@ import (
 
 // Crash describes a guest that cannot go on.
 type Crash struct {
-	Reason string
+	// Reason says what happened, in one line.
+	Reason string `json:"reason"`
 }
 
 // New says that this architecture is not supported.

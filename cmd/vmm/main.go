@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"vmm/doctor"
 )
 
 // version is set by the build: -ldflags "-X main.version=...".
@@ -36,6 +38,9 @@ func run(args []string) int {
 		return statusOK
 	case errors.As(err, &status):
 		return int(status)
+	}
+	if fix := doctor.Fix(err); fix != "" {
+		err = fmt.Errorf("%w; %s", err, fix)
 	}
 	fmt.Fprintf(os.Stderr, "vmm: %v\n", err)
 	if isUsage(err) {

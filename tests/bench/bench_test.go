@@ -62,7 +62,7 @@ func build(b *testing.B, name string, args ...string) string {
 
 func kernel(b *testing.B, exits int) string {
 	return build(b, "kernel.elf", "-nostdlib", "-static", "-DEXITS="+strconv.Itoa(exits),
-		"-Wl,-Ttext-segment=0x100000,--build-id=none,-z,noexecstack", "guest.S")
+		"-Wl,-Ttext-segment=0x100000,--build-id=none,-z,noexecstack", "testdata/guest.S")
 }
 
 // run is one start: the time from before exec to the guest's first exit, a
@@ -130,7 +130,7 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 
 // BenchmarkStart measures the start of a machine, and its end.
 func BenchmarkStart(b *testing.B) {
-	all := monitors(b, build(b, "floor", "-O2", "-static", "floor.c"))
+	all := monitors(b, build(b, "floor", "-O2", "-static", "testdata/floor.c"))
 	runs := interleaved(b, all, kernel(b, 0))
 	save(b, "start.csv", runs)
 	for _, m := range all {
@@ -151,7 +151,7 @@ func BenchmarkStart(b *testing.B) {
 // write to a port that does nothing. It is the time of a guest that makes many,
 // without what the same guest takes to start.
 func BenchmarkExit(b *testing.B) {
-	all := monitors(b, build(b, "floor", "-O2", "-static", "floor.c"))[:2]
+	all := monitors(b, build(b, "floor", "-O2", "-static", "testdata/floor.c"))[:2]
 	busy := interleaved(b, all, kernel(b, exits))
 	idle := interleaved(b, all, kernel(b, 0))
 	save(b, "exit.csv", busy)

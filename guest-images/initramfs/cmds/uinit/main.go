@@ -21,6 +21,9 @@ import (
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("uinit: ")
+	if err := takeConsole(); err != nil {
+		log.Fatal(err)
+	}
 	// In the order in which they need each other.
 	for _, module := range []string{"pvpanic.ko", "pvpanic-mmio.ko"} {
 		if err := loadModule("/modules/" + module); err != nil {
@@ -39,6 +42,21 @@ func main() {
 	if err := action(argument); err != nil {
 		log.Fatalf("%s: %v", name, err)
 	}
+}
+
+// takeConsole makes the console itself standard output and error. What init
+// gives us is a pipe, of which the end of the machine would cut off the rest.
+func takeConsole() error {
+	console, err := unix.Open("/dev/console", unix.O_WRONLY|unix.O_NOCTTY, 0)
+	if err != nil {
+		return fmt.Errorf("/dev/console: %w", err)
+	}
+	for _, fd := range []int{1, 2} {
+		if err := unix.Dup2(console, fd); err != nil {
+			return fmt.Errorf("/dev/console: %w", err)
+		}
+	}
+	return unix.Close(console)
 }
 
 func loadModule(path string) error {

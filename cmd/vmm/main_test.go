@@ -1,0 +1,139 @@
+package main
+
+import (
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"vmm/boot"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"vmm": main})
+}
+
+// TestScripts runs the command lines of testdata as a user does. Each finds the
+// kernels of writeKernels in its folder.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			program, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			env.Setenv("PROGRAM", program)
+			return writeKernels(env.WorkDir)
+		},
+		Condition: func(cond string) (bool, error) {
+			switch cond {
+			case "kvm":
+				_, err := os.Stat("/dev/kvm")
+				if err != nil && os.Getenv("VMM_REQUIRE_KVM") != "" {
+					return false, err
+				}
+				return err == nil, nil
+			case "root":
+				return os.Getuid() == 0, nil
+			}
+			return false, os.ErrInvalid
+		},
+	})
+}
+
+// Kernels of a few instructions, entered in long mode.
+var kernels = map[string][]byte{
+	// Says "hi" on the serial port and switches the machine off.
+	"hello": {
+		0x66, 0xba, 0xf8, 0x03, // mov $0x3f8, %dx
+		0xb0, 'h', 0xee, //        mov $'h', %al; out %al, %dx
+		0xb0, 'i', 0xee,
+		0x66, 0xba, 0x00, 0x06, // mov $0x600, %dx: the sleep control register
+		0xb0, 0x34, 0xee, //       S5, and go
+		0xf4, //                   hlt
+	},
+	// Resets through the keyboard controller.
+	"reset": {0xb0, 0xfe, 0xe6, 0x64, 0xf4},
+	// Writes 0x15 to the debug-exit port.
+	"debugexit": {0xb0, 0x15, 0xe6, 0xf4, 0xf4},
+	// Says that it panicked, as Linux's driver does.
+	"panic": {0x66, 0xba, 0x05, 0x05, 0xb0, 0x01, 0xee, 0xf4},
+	// Runs for ever.
+	"spin": {0xeb, 0xfe},
+	// Says something for ever.
+	"chatter": {
+		0x66, 0xba, 0xf8, 0x03, //    mov $0x3f8, %dx
+		0xb0, 'x', 0xee, 0xeb, 0xfd, // 1: mov $'x', %al; out %al, %dx; jmp to the out
+	},
+	// An invalid instruction and no table to find its handler in.
+	"triple": {0x0f, 0x0b},
+}
+
+// writeKernels makes bzImages: kernels, and some with a fault.
+func writeKernels(dir string) error {
+	for name, code := range kernels {
+		if err := os.WriteFile(filepath.Join(dir, name), bzImage(modern, code), 0o644); err != nil {
+			return err
+		}
+	}
+	old := modern
+	old.XLoadFlags = 0
+	jpeg := append([]byte("\xff\xd8\xff\xe0\x00\x10JFIF"), make([]byte, 9000)...)
+	arm := make([]byte, 4096)
+	copy(arm, "MZ")
+	copy(arm[0x38:], "ARM\x64")
+	for name, data := range map[string][]byte{
+		"kernel32":   bzImage(old, kernels["spin"]),
+		"truncated":  bzImage(modern, kernels["spin"])[:2000],
+		"empty":      nil,
+		"jpeg":       jpeg,
+		"arm64":      arm,
+		"initrd":     make([]byte, 30<<20),
+		"longline":   make([]byte, 3000),
+		"not-a-file": []byte("text\n"),
+	} {
+		if name == "longline" {
+			for i := range data {
+				data[i] = 'a'
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// modern is the setup header of a small 64-bit kernel.
+var modern = boot.SetupHeader{
+	SetupSects:        1,
+	BootFlag:          0xaa55,
+	Jump:              0x6aeb,
+	Magic:             0x5372_6448, // "HdrS"
+	Version:           0x20f,
+	LoadFlags:         1,
+	Code32Start:       0x10_0000,
+	InitrdAddrMax:     0x7fff_ffff,
+	KernelAlignment:   2 << 20,
+	RelocatableKernel: 1,
+	XLoadFlags:        1,
+	CmdlineSize:       2047,
+	PrefAddress:       16 << 20,
+	InitSize:          4 << 20,
+}
+
+// bzImage is a kernel file: two sectors of setup code, and code at the 64-bit
+// entry, 0x200 after them. Documentation/arch/x86/boot.rst.
+func bzImage(h boot.SetupHeader, code []byte) []byte {
+	const setup, entry, size, header = 1024, 0x200, 2048, 0x1f1
+	h.SysSize = size / 16
+	file := make([]byte, setup+size)
+	if _, err := binary.Encode(file[header:], binary.LittleEndian, &h); err != nil {
+		panic(err)
+	}
+	copy(file[setup+entry:], code)
+	return file
+}
