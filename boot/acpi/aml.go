@@ -66,9 +66,10 @@ func name(s string) Term {
 	return Term(s)
 }
 
-// Scope opens a scope, such as "_SB_", around terms.
+// Scope opens a scope below the one around it, such as "_SB_" below the root,
+// around terms.
 func Scope(at string, body ...Term) Term {
-	return append(Term{opScope}, withLength(append(append(Term{'\\'}, name(at)...), concat(body...)...))...)
+	return append(Term{opScope}, withLength(append(name(at), concat(body...)...))...)
 }
 
 // Dev is a device with the objects that describe it.
