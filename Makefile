@@ -21,11 +21,11 @@ packages:
 
 .PHONY: demo
 demo: packages build ## boot Debian's kernel, look around inside, power off
-	@guest-images/boot --cpus 2 --append vmm.do=info </dev/null
+	@guest-images/boot --append vmm.do=info </dev/null
 
 .PHONY: shell
 shell: packages build ## boot Debian's kernel to a shell (Ctrl-A x ends it)
-	@guest-images/boot --cpus 2
+	@guest-images/boot
 
 .PHONY: test
 test: packages build ## run all tests: units and tiny guests here, whole systems here or in the lab
@@ -47,12 +47,12 @@ lab: packages build ## run a command on a KVM host in software: make lab CMD='bi
 	@tests/lab/lab $(if $(CMD),'$(subst ','\'',$(CMD))',bash)
 
 .PHONY: soak
-soak: packages build ## boot 50 times and expect no failure
-	SOAK=50 tests/system/run -test.run TestSoak -test.timeout 2h
+soak: packages build ## boot 50 times and paste a mebibyte, and expect no failure
+	SOAK=50 LAB_TIMEOUT=5400 tests/system/run -test.v -test.run 'TestSoak|TestInput' -test.timeout 80m
 
 .PHONY: bench-start
 bench-start: packages build ## time from exec of vmm to a guest's first exit, beside C and QEMU
-	go test -run '^$$' -bench . -benchtime 1x ./tests/bench
+	VMM_BIN=$(CURDIR)/bin/vmm go test -run '^$$' -bench . -benchtime 40x ./tests/bench
 
 .PHONY: clean
 clean: ## remove what was built here (the cache stays)
