@@ -70,29 +70,67 @@ func inLab() bool {
 }
 
 // run runs vmm boot and expects an exit status.
-func run(t testing.TB, want int, input io.Reader, args ...string) result {
+func run(t testing.TB, want int, input func() io.Reader, args ...string) result {
 	t.Helper()
-	r := once(t, input, args...)
-	if r.status != want {
+	for attempt := 1; ; attempt++ {
+		r := once(t, input, args...)
+		if r.status == want {
+			return r
+		}
+		if attempt < 3 && inLab() && r.leaked() {
+			t.Logf("the emulated processor gave the guest its host's instruction pointer; once more")
+			continue
+		}
 		t.Fatalf("exit status %d; want %d\nstandard error: %s\nthe end of the console:\n%s", r.status, want, r.err, tail(r.out))
 	}
-	return r
 }
 
-func once(t testing.TB, input io.Reader, args ...string) result {
+// leaked reports whether a vCPU was left at the instruction of the host's KVM
+// that follows VMRUN. No monitor puts it there: it is where the host goes on,
+// and QEMU's emulation of AMD-V, under load, has been seen to save it as the
+// guest's own. The guest is lost then, and says nothing about vmm.
+func (r result) leaked() bool {
+	symbols, err := os.ReadFile("/proc/kallsyms")
+	if err != nil {
+		return false
+	}
+	m := regexp.MustCompile(`(?m)^([0-9a-f]+) . __svm_vcpu_run\b`).FindSubmatch(symbols)
+	if m == nil {
+		return false
+	}
+	start, err := strconv.ParseUint(string(m[1]), 16, 64)
+	if err != nil {
+		return false
+	}
+	const size = 0x200 // bytes of that function, or a few more
+	for _, m := range regexp.MustCompile(`rip"?[=:]"?0x([0-9a-f]+)`).FindAllStringSubmatch(r.err, -1) {
+		if rip, err := strconv.ParseUint(m[1], 16, 64); err == nil && rip-start < size {
+			return true
+		}
+	}
+	return false
+}
+
+func once(t testing.TB, input func() io.Reader, args ...string) result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 12*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, env(t, "VMM_BIN"), append([]string{"boot", "--json"}, args...)...)
+	cmd := exec.CommandContext(ctx, env(t, "VMM_BIN"), append([]string{"boot", "--json", "-v"}, args...)...)
 	var out, stderr bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = input, &out, &stderr
+	cmd.Stdout, cmd.Stderr = &out, &stderr
+	if input != nil {
+		cmd.Stdin = input()
+	}
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
 	r := result{out: out.String(), err: stderr.String(), status: cmd.ProcessState.ExitCode()}
-	if err := json.Unmarshal(stderr.Bytes(), &r.report); err != nil && r.status != 1 {
+	// The report is the last line, after the log.
+	line := strings.TrimSpace(r.err)
+	line = line[strings.LastIndexByte(line, '\n')+1:]
+	if err := json.Unmarshal([]byte(line), &r.report); err != nil && r.status != 1 {
 		t.Errorf("the report is not JSON: %v\n%s", err, r.err)
 	}
 	return r
@@ -256,7 +294,7 @@ func TestInput(t *testing.T) {
 	random := rand.NewChaCha8([32]byte{1})
 	_, _ = random.Read(data)
 	want := fmt.Sprintf("sha256: %x", sha256.Sum256(data))
-	r := run(t, 0, bytes.NewReader(data), guest(env(t, "VMM_KERNEL")+"/vmlinuz", env(t, "VMM_INITRD"),
+	r := run(t, 0, func() io.Reader { return bytes.NewReader(data) }, guest(env(t, "VMM_KERNEL")+"/vmlinuz", env(t, "VMM_INITRD"),
 		fmt.Sprintf("input:%d", len(data)), "--timeout", "10m")...)
 	if !strings.Contains(r.out, want) {
 		t.Errorf("the guest read something else; want %s, console:\n%s", want, tail(r.out))
