@@ -11,9 +11,12 @@ FUZZTIME ?= 10s
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# disablethp: Go's heap is a megabyte, of which huge pages would make four.
+LDFLAGS := -s -w -X main.version=$(VERSION) -X runtime.godebugDefault=disablethp=1
+
 .PHONY: build
 build: ## build the static binary bin/vmm
-	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/vmm ./cmd/vmm
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/vmm ./cmd/vmm
 
 .PHONY: packages
 packages:
@@ -52,7 +55,7 @@ soak: packages build ## boot 50 times and paste a mebibyte, and expect no failur
 
 .PHONY: bench-start
 bench-start: packages build ## time from exec of vmm to a guest's first exit, beside C and QEMU
-	VMM_BIN=$(CURDIR)/bin/vmm go test -run '^$$' -bench . -benchtime 40x ./tests/bench
+	VMM_BIN=$(CURDIR)/bin/vmm BENCH_OUT=$(BENCH_OUT) go test -run '^$$' -bench . -benchtime 100x ./tests/bench
 
 .PHONY: clean
 clean: ## remove what was built here (the cache stays)

@@ -70,7 +70,7 @@ func inLab() bool {
 }
 
 // run runs vmm boot and expects an exit status.
-func run(t testing.TB, want int, input func() io.Reader, args ...string) result {
+func run(t testing.TB, want int, input []byte, args ...string) result {
 	t.Helper()
 	for attempt := 1; ; attempt++ {
 		r := once(t, input, args...)
@@ -78,7 +78,7 @@ func run(t testing.TB, want int, input func() io.Reader, args ...string) result 
 			return r
 		}
 		if attempt < 3 && inLab() && r.leaked() {
-			t.Logf("the emulated processor gave the guest its host's instruction pointer; once more")
+			fmt.Printf("%s: the emulated processor lost the guest's instruction pointer; once more\n", t.Name())
 			continue
 		}
 		t.Fatalf("exit status %d; want %d\nstandard error: %s\nthe end of the console:\n%s", r.status, want, r.err, tail(r.out))
@@ -88,8 +88,13 @@ func run(t testing.TB, want int, input func() io.Reader, args ...string) result 
 // leaked reports whether a vCPU was left at the instruction of the host's KVM
 // that follows VMRUN. No monitor puts it there: it is where the host goes on,
 // and QEMU's emulation of AMD-V, under load, has been seen to save it as the
-// guest's own. The guest is lost then, and says nothing about vmm.
+// guest's own. The guest is lost then, and says nothing about vmm. It may also
+// end in a triple fault, after which KVM on AMD shows the registers of a reset.
+// See tests/lab/README.md.
 func (r result) leaked() bool {
+	if r.report.Message == "triple fault" && strings.Contains(r.err, `"rip":"0xfff0"`) {
+		return true
+	}
 	symbols, err := os.ReadFile("/proc/kallsyms")
 	if err != nil {
 		return false
@@ -111,22 +116,33 @@ func (r result) leaked() bool {
 	return false
 }
 
-func once(t testing.TB, input func() io.Reader, args ...string) result {
+func once(t testing.TB, input []byte, args ...string) result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 12*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, env(t, "VMM_BIN"), append([]string{"boot", "--json", "-v"}, args...)...)
-	var out, stderr bytes.Buffer
+	var stderr bytes.Buffer
+	out := watcher{word: "ready for input", seen: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &out, &stderr
 	if input != nil {
-		cmd.Stdin = input()
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			select {
+			case <-out.seen: // before that the terminal would edit it
+				_, _ = stdin.Write(input) // fails when vmm ends early, which shows below
+			case <-ctx.Done():
+			}
+		}()
 	}
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
-	r := result{out: out.String(), err: stderr.String(), status: cmd.ProcessState.ExitCode()}
+	r := result{out: out.text.String(), err: stderr.String(), status: cmd.ProcessState.ExitCode()}
 	// The report is the last line, after the log.
 	line := strings.TrimSpace(r.err)
 	line = line[strings.LastIndexByte(line, '\n')+1:]
@@ -134,6 +150,23 @@ func once(t testing.TB, input func() io.Reader, args ...string) result {
 		t.Errorf("the report is not JSON: %v\n%s", err, r.err)
 	}
 	return r
+}
+
+// watcher collects what is written, and tells when a word has come.
+type watcher struct {
+	text bytes.Buffer
+	word string
+	seen chan struct{} // closed then
+	told bool
+}
+
+func (w *watcher) Write(p []byte) (int, error) {
+	n, err := w.text.Write(p)
+	if !w.told && bytes.Contains(w.text.Bytes(), []byte(w.word)) {
+		w.told = true
+		close(w.seen)
+	}
+	return n, err
 }
 
 func tail(s string) string { return s[max(0, len(s)-2000):] }
@@ -229,7 +262,8 @@ func line(out, name string) string {
 
 // The kernel finds the hardware that is there, and complains of nothing.
 func TestKernelLog(t *testing.T) {
-	r := run(t, 0, nil, guest(env(t, "VMM_KERNEL")+"/vmlinuz", env(t, "VMM_INITRD"), "dmesg")...)
+	r := run(t, 0, nil, "--kernel", env(t, "VMM_KERNEL")+"/vmlinuz", "--initrd", env(t, "VMM_INITRD"),
+		"--timeout", "60s", "--append", "vmm.do=poweroff")
 	for _, want := range []string{
 		"is a 16550A",
 		"ttyS0 at I/O 0x3f8",
@@ -283,18 +317,18 @@ func TestEarlyPanic(t *testing.T) {
 	}
 }
 
-// A paste arrives as it was sent, and so does what was sent before the guest
-// listened. A mebibyte takes the lab some five minutes, which only make soak has.
+// A paste arrives as it was sent, without a byte lost or doubled. A mebibyte
+// takes the lab some five minutes, which only make soak has.
 func TestInput(t *testing.T) {
 	size := 1 << 20
 	if inLab() && os.Getenv("VMM_SOAK") == "" {
-		size = 64 << 10
+		size = 8 << 10
 	}
 	data := make([]byte, size)
 	random := rand.NewChaCha8([32]byte{1})
 	_, _ = random.Read(data)
 	want := fmt.Sprintf("sha256: %x", sha256.Sum256(data))
-	r := run(t, 0, func() io.Reader { return bytes.NewReader(data) }, guest(env(t, "VMM_KERNEL")+"/vmlinuz", env(t, "VMM_INITRD"),
+	r := run(t, 0, data, guest(env(t, "VMM_KERNEL")+"/vmlinuz", env(t, "VMM_INITRD"),
 		fmt.Sprintf("input:%d", len(data)), "--timeout", "10m")...)
 	if !strings.Contains(r.out, want) {
 		t.Errorf("the guest read something else; want %s, console:\n%s", want, tail(r.out))
