@@ -71,7 +71,7 @@ func (s *slow) waitFor(t *testing.T, n int) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d bytes were received; want %d", s.count(), n)
 		}
-		s.drain(step % 17) // 0 too: a signal without room
+		s.drain(step % 257) // 0 too: a signal without room
 	}
 }
 

@@ -44,7 +44,8 @@ func TestOutputKeepsEveryByteInOrder(t *testing.T) {
 		r, w := pipe(t)
 		want := random(1 << 20)
 		o := newOutput(t, w)
-		go func() {
+		var writer sync.WaitGroup
+		writer.Go(func() {
 			for rest := want; len(rest) > 0; {
 				n, err := o.Write(rest[:min(size, len(rest))])
 				if err != nil || n == 0 {
@@ -54,8 +55,9 @@ func TestOutputKeepsEveryByteInOrder(t *testing.T) {
 				rest = rest[n:]
 			}
 			w.Close()
-		}()
+		})
 		got, err := io.ReadAll(r)
+		writer.Wait()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -73,11 +75,14 @@ func TestOutputToANonBlockingPipe(t *testing.T) {
 	}
 	o := newOutput(t, w)
 	const size = 1 << 20
-	go func() {
+	var writer sync.WaitGroup
+	writer.Go(func() {
 		_, _ = o.Write(make([]byte, size))
 		w.Close()
-	}()
-	if n, err := io.Copy(io.Discard, r); err != nil || n != size {
+	})
+	n, err := io.Copy(io.Discard, r)
+	writer.Wait()
+	if err != nil || n != size {
 		t.Errorf("%d bytes arrived, %v; want %d", n, err, size)
 	}
 }
@@ -112,11 +117,14 @@ func TestOutputWaitsForASlowReader(t *testing.T) {
 	r, w := pipe(t)
 	o := newOutput(t, w)
 	writers := stuck(t, o)
-	go func() {
+	var closer sync.WaitGroup
+	closer.Go(func() {
 		writers.Wait()
 		w.Close()
-	}()
-	if n, err := io.Copy(io.Discard, r); err != nil || n != 3<<20 {
+	})
+	n, err := io.Copy(io.Discard, r)
+	closer.Wait()
+	if err != nil || n != 3<<20 {
 		t.Errorf("%d bytes arrived, %v; want %d", n, err, 3<<20)
 	}
 }
