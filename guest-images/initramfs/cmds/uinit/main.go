@@ -83,7 +83,6 @@ var actions = map[string]func(argument string) error{
 	"panic":     func(string) error { return os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0) },
 	"spin":      func(string) error { return spin() },
 	"debugexit": debugExit,
-	"dmesg":     func(string) error { return dmesg() },
 	"input":     input,
 	"touch":     touch,
 }
@@ -107,20 +106,6 @@ func debugExit(argument string) error {
 		return err
 	}
 	return guest.Outb(0xf4, uint8(value))
-}
-
-// dmesg prints the kernel's log, which a quiet boot kept off the console.
-func dmesg() error {
-	buffer := make([]byte, 1<<20)
-	const readAll = 3
-	n, err := unix.Klogctl(readAll, buffer)
-	if err != nil {
-		return err
-	}
-	if _, err := os.Stdout.Write(buffer[:n]); err != nil {
-		return err
-	}
-	return guest.PowerOff()
 }
 
 // input reads a number of bytes from the console, raw, and prints their
