@@ -70,7 +70,7 @@ func inLab() bool {
 }
 
 // run runs vmm boot and expects an exit status.
-func run(t testing.TB, want int, input []byte, args ...string) result {
+func run(t testing.TB, want int, input *typed, args ...string) result {
 	t.Helper()
 	for attempt := 1; ; attempt++ {
 		r := once(t, input, args...)
@@ -116,23 +116,30 @@ func (r result) leaked() bool {
 	return false
 }
 
-func once(t testing.TB, input []byte, args ...string) result {
+// typed is input for the console, sent when the guest has written a word:
+// before that nobody reads it, or the terminal edits it.
+type typed struct {
+	after, text string
+}
+
+func once(t testing.TB, input *typed, args ...string) result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 12*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, env(t, "VMM_BIN"), append([]string{"boot", "--json", "-v"}, args...)...)
 	var stderr bytes.Buffer
-	out := watcher{word: "ready for input", seen: make(chan struct{})}
+	out := watcher{seen: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &out, &stderr
 	if input != nil {
+		out.word = input.after
 		stdin, err := cmd.StdinPipe()
 		if err != nil {
 			t.Fatal(err)
 		}
 		go func() {
 			select {
-			case <-out.seen: // before that the terminal would edit it
-				_, _ = stdin.Write(input) // fails when vmm ends early, which shows below
+			case <-out.seen:
+				_, _ = io.WriteString(stdin, input.text) // fails when vmm ends early, which shows below
 			case <-ctx.Done():
 			}
 		}()
@@ -328,10 +335,23 @@ func TestInput(t *testing.T) {
 	random := rand.NewChaCha8([32]byte{1})
 	_, _ = random.Read(data)
 	want := fmt.Sprintf("sha256: %x", sha256.Sum256(data))
-	r := run(t, 0, data, guest(env(t, "VMM_KERNEL")+"/vmlinuz", env(t, "VMM_INITRD"),
+	r := run(t, 0, &typed{"ready for input", string(data)}, guest(env(t, "VMM_KERNEL")+"/vmlinuz", env(t, "VMM_INITRD"),
 		fmt.Sprintf("input:%d", len(data)), "--timeout", "10m")...)
 	if !strings.Contains(r.out, want) {
 		t.Errorf("the guest read something else; want %s, console:\n%s", want, tail(r.out))
+	}
+}
+
+// What "make shell" gives: a prompt, commands, and the end of the machine with
+// the shell's.
+func TestShell(t *testing.T) {
+	r := run(t, 0, &typed{"$ ", "echo $((6 * 7)) of $(hostname)\nexit\n"},
+		"--kernel", env(t, "VMM_KERNEL")+"/vmlinuz", "--initrd", env(t, "VMM_INITRD"), "--timeout", "60s", "--append", "quiet")
+	if want := "42 of "; !strings.Contains(r.out, want) {
+		t.Errorf("the shell did not say %q; console:\n%s", want, tail(r.out))
+	}
+	if r.report.Outcome != "power-off" {
+		t.Errorf("after the shell: %s", r.report.Outcome)
 	}
 }
 

@@ -1,14 +1,16 @@
 // uinit is run by u-root's init before the shell. It loads the pvpanic driver
 // and does what the word vmm.do=ACTION[:ARGUMENT] on the kernel's command line
-// says; without one, the shell follows.
+// says; without one, it runs a shell.
 package main
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 
@@ -32,7 +34,7 @@ func main() {
 	}
 	what := guest.Cmdline("vmm.do")
 	if what == "" {
-		return
+		log.Fatal("shell: ", shell())
 	}
 	name, argument, _ := strings.Cut(what, ":")
 	action, ok := actions[name]
@@ -57,6 +59,22 @@ func takeConsole() error {
 		}
 	}
 	return unix.Close(console)
+}
+
+// shell runs a shell on the console, which init has made this process's
+// terminal, and powers off after it. A serial line does not say how large the
+// terminal at its other end is; 80x24 is what every terminal has.
+func shell() error {
+	if err := unix.IoctlSetWinsize(0, unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80}); err != nil {
+		log.Print("window size: ", err)
+	}
+	sh := exec.Command("/bin/sh")
+	sh.Stdin, sh.Stdout, sh.Stderr = os.Stdin, os.Stdout, os.Stderr
+	var status *exec.ExitError
+	if err := sh.Run(); err != nil && !errors.As(err, &status) {
+		return err
+	}
+	return guest.PowerOff()
 }
 
 func loadModule(path string) error {
