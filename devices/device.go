@@ -27,3 +27,19 @@ type Device interface {
 type Line interface {
 	Set(level bool)
 }
+
+// Interrupt is an edge-triggered interrupt: each Signal is one. It is safe for
+// concurrent use, and a device may call it with its own lock held. An Event is
+// one, when KVM waits for it.
+type Interrupt interface {
+	Signal()
+}
+
+// Message is a message-signalled interrupt of a PCI device: one that the guest
+// has told where to go.
+type Message interface {
+	Interrupt
+	// Route makes each following Signal a write of data to addr, which is
+	// what the interrupt controllers listen for. Intel SDM vol. 3 §11.11.
+	Route(addr uint64, data uint32) error
+}

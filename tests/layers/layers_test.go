@@ -16,16 +16,17 @@ import (
 // import directly. "devices/" stands for every package below devices.
 // docs/architecture.md draws the same picture.
 var may = map[string][]string{
-	"vmm/memory":   {},
-	"vmm/kvm":      {},
-	"vmm/console":  {},
-	"vmm/boot":     {"vmm/memory"},
-	"vmm/boot/":    {"vmm/memory"},
-	"vmm/devices":  {},
-	"vmm/devices/": {"vmm/devices", "vmm/memory"},
-	"vmm/doctor":   {"vmm/kvm", "vmm/memory"},
-	"vmm/machine":  {"vmm/boot", "vmm/boot/", "vmm/devices", "vmm/devices/", "vmm/kvm", "vmm/memory"},
-	"vmm/cmd/":     {"vmm/machine", "vmm/boot", "vmm/boot/", "vmm/console", "vmm/doctor"},
+	"vmm/memory":          {},
+	"vmm/kvm":             {},
+	"vmm/console":         {},
+	"vmm/boot":            {"vmm/memory"},
+	"vmm/boot/":           {"vmm/memory"},
+	"vmm/devices":         {},
+	"vmm/devices/":        {"vmm/devices", "vmm/memory"},
+	"vmm/devices/virtio/": {"vmm/devices", "vmm/devices/virtio", "vmm/memory"},
+	"vmm/doctor":          {"vmm/kvm", "vmm/memory"},
+	"vmm/machine":         {"vmm/boot", "vmm/boot/", "vmm/devices", "vmm/devices/", "vmm/kvm", "vmm/memory"},
+	"vmm/cmd/":            {"vmm/machine", "vmm/boot", "vmm/boot/", "vmm/console", "vmm/doctor"},
 }
 
 // rule finds the entry of may for a package: its own, or that of the nearest

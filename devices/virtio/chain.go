@@ -1,0 +1,47 @@
+package virtio
+
+import "vmm/memory"
+
+// Chain is a chain of descriptors: a request of the driver, with the memory
+// that the device reads and the memory that it writes. Its zero value is ready
+// for [Queue.Pop], which uses it again and again without allocating.
+type Chain struct {
+	Readable Buffers // from the driver
+	Writable Buffers // for the device
+
+	head   uint16
+	pieces [][]byte // what Readable and Writable are slices of
+	reads  int      // how many of pieces are readable
+	size   uint64   // bytes of all pieces
+}
+
+// maxChainBytes is the total length of a chain at the most. virtio §2.7.5.
+const maxChainBytes = 1 << 32
+
+func (c *Chain) reset(head uint16) {
+	c.head, c.pieces, c.reads, c.size = head, c.pieces[:0], 0, 0
+	c.Readable, c.Writable = nil, nil
+}
+
+// add appends the memory of a descriptor.
+func (c *Chain) add(m *memory.Guest, d descriptor) error {
+	if c.size += uint64(d.len); c.size > maxChainBytes {
+		return errLong
+	}
+	if d.flags&descWrite == 0 && c.reads != len(c.pieces) {
+		return errOrder
+	}
+	piece, err := m.Slice(d.addr, uint64(d.len))
+	if err != nil {
+		return errMemory
+	}
+	if d.len > 0 {
+		c.pieces = append(c.pieces, piece)
+		if d.flags&descWrite == 0 {
+			c.reads++
+		}
+	}
+	c.Readable = c.pieces[:c.reads:c.reads]
+	c.Writable = c.pieces[c.reads:]
+	return nil
+}

@@ -1,0 +1,88 @@
+package virtio_test
+
+import (
+	"encoding/binary"
+	"sync"
+
+	"vmm/devices/virtio"
+)
+
+var le = binary.LittleEndian
+
+// echo is a device that answers each request with what it was sent. It has two
+// queues and a configuration space of 8 bytes, which count changes.
+type echo struct {
+	fail     error // from Activate
+	inactive bool  // does not start workers
+
+	env     *virtio.Env
+	workers []*virtio.Worker
+	closed  bool
+
+	mu     sync.Mutex
+	config [8]byte
+}
+
+const echoFeature virtio.Features = 1 << 3
+
+func (d *echo) Info() virtio.Info {
+	return virtio.Info{Type: 42, Features: echoFeature, Queues: []uint16{256, 8}}
+}
+
+func (d *echo) ReadConfig(offset uint64, data []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	virtio.ReadConfig(d.config[:], offset, data)
+}
+
+func (d *echo) WriteConfig(uint64, []byte) {}
+
+// change makes a new configuration.
+func (d *echo) change(v uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	le.PutUint64(d.config[:], v)
+	d.env.ConfigChanged()
+}
+
+func (d *echo) Activate(env *virtio.Env) error {
+	d.env = env
+	if d.fail != nil || d.inactive {
+		return d.fail
+	}
+	for _, q := range env.Queues {
+		if q != nil {
+			chain := new(virtio.Chain)
+			d.workers = append(d.workers, virtio.StartWorker(q, func() { serveEcho(q, chain) }))
+		}
+	}
+	return nil
+}
+
+func serveEcho(q *virtio.Queue, c *virtio.Chain) {
+	for q.Pop(c) {
+		n := 0
+		for len(c.Readable) > 0 {
+			k := c.Writable.Write(c.Readable[0])
+			n += k
+			if k < len(c.Readable[0]) {
+				break
+			}
+			c.Readable = c.Readable[1:]
+		}
+		q.Push(c, uint32(n))
+	}
+	q.Notify()
+}
+
+func (d *echo) Reset() {
+	for _, w := range d.workers {
+		w.Stop()
+	}
+	d.workers = nil
+}
+
+func (d *echo) Close() error {
+	d.closed = true
+	return nil
+}

@@ -1,0 +1,324 @@
+package virtio
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"vmm/devices"
+	"vmm/memory"
+)
+
+var le = binary.LittleEndian
+
+// MaxQueueSize is the largest size of a queue, in descriptors. virtio §2.7.
+const MaxQueueSize = 32768
+
+// Queue is the device's side of a split virtqueue. virtio §2.7.
+//
+// Taking chains (Pop, Unpop, Silence, Listen, Waiting) is for one goroutine, the
+// device's worker; giving them back (Push, PushAll, Notify) for any. What the
+// guest wrote into the rings is copied once and then checked; a ring that makes
+// no sense breaks the queue, which then stays silent until the device is reset.
+type Queue struct {
+	memory *memory.Guest
+	size   uint16
+	events bool // FeatureEventIdx
+
+	desc      []byte // size descriptors of 16 bytes
+	availRing []byte // size heads of chains, from the driver
+	usedRing  []byte // size elements of 8 bytes, to the driver
+
+	availFlags memory.Half
+	availIdx   memory.Half
+	usedEvent  memory.Half    // the driver wants an interrupt at this index
+	used       *atomic.Uint32 // flags and, in the upper half, idx
+	availEvent memory.Half    // the device wants a doorbell at this index
+
+	next     uint16 // index of the next chain to take
+	broken   bool
+	stopping atomic.Bool // its worker is to end
+
+	mu       sync.Mutex // guards what follows
+	pushed   uint16     // index of the next used element
+	notified uint16     // pushed, at the last look whether to interrupt
+	silent   bool       // doorbells are switched off
+
+	doorbell  *devices.Event
+	interrupt devices.Interrupt
+	needReset func(error)
+}
+
+// Flags of the rings. virtio §2.7.6, §2.7.8.
+const (
+	availNoInterrupt = 1
+	usedNoNotify     = 1
+)
+
+// descriptor is an entry of a descriptor table. virtio §2.7.5.
+type descriptor struct {
+	addr  uint64
+	len   uint32
+	flags uint16
+	next  uint16
+}
+
+const descriptorSize = 16
+
+// Flags of a descriptor.
+const (
+	descNext     = 1
+	descWrite    = 2
+	descIndirect = 4
+)
+
+// QueueConfig is how the driver has set up a queue. The addresses are
+// guest-physical.
+type QueueConfig struct {
+	Size              uint16
+	Desc, Avail, Used uint64
+	Features          Features
+}
+
+// NewQueue returns the queue that the driver has set up, in its initial state.
+// doorbell is what the driver rings, interrupt what wakes it, and needReset is
+// called once if the queue breaks. virtio §2.7.
+func NewQueue(m *memory.Guest, c QueueConfig, doorbell *devices.Event, interrupt devices.Interrupt, needReset func(error)) (*Queue, error) {
+	n := uint64(c.Size)
+	if n == 0 || n > MaxQueueSize || n&(n-1) != 0 {
+		return nil, fmt.Errorf("virtqueue: a size of %d", n)
+	}
+	q := &Queue{
+		memory: m, size: c.Size, events: c.Features&FeatureEventIdx != 0,
+		doorbell: doorbell, interrupt: interrupt, needReset: needReset,
+	}
+	var err error
+	window := func(addr, align, size uint64) []byte {
+		if err == nil && addr%align != 0 {
+			err = fmt.Errorf("virtqueue: %#x is not a multiple of %d", addr, align)
+		}
+		if err != nil {
+			return nil
+		}
+		var s []byte
+		s, err = m.Slice(addr, size)
+		return s
+	}
+	half := func(addr uint64) memory.Half {
+		var h memory.Half
+		if err == nil {
+			h, err = m.Half(addr)
+		}
+		return h
+	}
+	// The event index at the end of each ring is always there. virtio §2.7:
+	// the alignment and size of the three parts.
+	q.desc = window(c.Desc, 16, descriptorSize*n)
+	avail := window(c.Avail, 2, 6+2*n)
+	used := window(c.Used, 4, 6+8*n)
+	q.availFlags = half(c.Avail)
+	q.availIdx = half(c.Avail + 2)
+	q.usedEvent = half(c.Avail + 4 + 2*n)
+	q.availEvent = half(c.Used + 4 + 8*n)
+	if err != nil {
+		return nil, err
+	}
+	q.availRing = avail[4 : 4+2*n]
+	q.usedRing = used[4 : 4+8*n]
+	q.used, err = m.Word(c.Used)
+	return q, err
+}
+
+// Size is the queue's size, in descriptors.
+func (q *Queue) Size() int { return int(q.size) }
+
+// errRing says what is wrong with a ring. It is made before it is needed: a
+// hostile guest costs no memory.
+var (
+	errIndex    = errors.New("virtqueue: more chains available than the queue has room for")
+	errHead     = errors.New("virtqueue: no such descriptor")
+	errLong     = errors.New("virtqueue: a chain longer than the queue")
+	errOrder    = errors.New("virtqueue: a readable descriptor after a writable one")
+	errIndirect = errors.New("virtqueue: an indirect descriptor out of place")
+	errMemory   = errors.New("virtqueue: a buffer that is not RAM")
+)
+
+// Pop takes the next chain of descriptors that the driver made available. It
+// returns false when there is none, when the queue is broken, and when its
+// worker is to stop: a driver that makes chains available faster than the
+// device serves them does not keep it from that.
+func (q *Queue) Pop(c *Chain) bool {
+	if q.broken || q.stopping.Load() {
+		return false
+	}
+	// The atomic load orders the reads of the ring and of the descriptors
+	// after that of the index. virtio §2.7.13.
+	switch waiting := q.availIdx.Load() - q.next; {
+	case waiting == 0:
+		return false
+	case waiting > q.size:
+		return q.fail(errIndex)
+	}
+	head := le.Uint16(q.availRing[2*(q.next&(q.size-1)):])
+	if err := q.collect(c, head); err != nil {
+		return q.fail(err)
+	}
+	q.next++
+	return true
+}
+
+// Unpop gives back the chain that was popped last, as if it had not been. It
+// is for a device that cannot serve it yet.
+func (q *Queue) Unpop() { q.next-- }
+
+// fail breaks the queue. virtio §2.1.1: a device that cannot go on asks for a
+// reset.
+func (q *Queue) fail(err error) bool {
+	q.broken = true
+	q.needReset(err)
+	return false
+}
+
+// collect follows the chain from head on.
+func (q *Queue) collect(c *Chain, head uint16) error {
+	c.reset(head)
+	table, index, room := q.desc, head, int(q.size)
+	for count := 0; ; count++ {
+		if int(index) >= len(table)/descriptorSize {
+			return errHead
+		}
+		// No chain is longer than the queue, so one that is must be a loop.
+		// virtio §2.7.5.3.1 binds indirect tables by the same number.
+		if count == room {
+			return errLong
+		}
+		d := load(table, index)
+		if d.flags&descIndirect != 0 {
+			// One table, instead of a chain: not inside another, and not
+			// followed by anything. A chain that goes on to it is allowed.
+			// virtio §2.7.5.3.1.
+			if &table[0] != &q.desc[0] || d.flags&descNext != 0 || d.len == 0 || d.len%descriptorSize != 0 {
+				return errIndirect
+			}
+			var err error
+			if table, err = q.memory.Slice(d.addr, uint64(d.len)); err != nil {
+				return errMemory
+			}
+			index = 0
+			continue
+		}
+		if err := c.add(q.memory, d); err != nil {
+			return err
+		}
+		if d.flags&descNext == 0 {
+			return nil
+		}
+		index = d.next
+	}
+}
+
+// load copies descriptor i out of a table.
+func load(table []byte, i uint16) descriptor {
+	b := table[descriptorSize*int(i):][:descriptorSize]
+	return descriptor{le.Uint64(b), le.Uint32(b[8:]), le.Uint16(b[12:]), le.Uint16(b[14:])}
+}
+
+// Push gives a chain back to the driver, with the number of bytes that were
+// written to it from its start.
+func (q *Queue) Push(c *Chain, written uint32) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.put(c.head, written)
+	q.publish()
+}
+
+// PushAll gives back several chains at once: the driver sees all of them or
+// none. It is for a packet that spans buffers.
+func (q *Queue) PushAll(chains []Chain, written []uint32) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := range chains {
+		q.put(chains[i].head, written[i])
+	}
+	q.publish()
+}
+
+func (q *Queue) put(head uint16, written uint32) {
+	element := q.usedRing[8*int(q.pushed&(q.size-1)):][:8]
+	le.PutUint32(element, uint32(head))
+	le.PutUint32(element[4:], written)
+	q.pushed++
+}
+
+// publish shows the driver what has been put. The atomic store orders the
+// elements, and the data in the buffers, before the index. virtio §2.7.8.2.
+func (q *Queue) publish() {
+	var flags uint32
+	if q.silent {
+		flags = usedNoNotify
+	}
+	q.used.Store(flags | uint32(q.pushed)<<16)
+}
+
+// Notify interrupts the guest if chains were pushed and the driver wants to
+// know. virtio §2.7.7.
+func (q *Queue) Notify() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	old, now := q.notified, q.pushed
+	if old == now {
+		return
+	}
+	q.notified = now
+	// publish stored the index before we read here what the driver wants.
+	// Both are sequentially consistent, which keeps the processor from doing
+	// it the other way round: the driver writes what it wants and then looks
+	// at the index, so one of the two sees the other.
+	if q.events {
+		if now-q.usedEvent.Load()-1 < now-old {
+			q.interrupt.Signal()
+		}
+		return
+	}
+	if q.availFlags.Load()&availNoInterrupt == 0 {
+		q.interrupt.Signal()
+	}
+}
+
+// Silence tells the driver that it need not ring the doorbell: the device is
+// looking anyway. virtio §2.7.10.
+func (q *Queue) Silence() {
+	// With event indices the one of long ago is left standing, which asks
+	// for no doorbell until the ring comes around to it.
+	if !q.events {
+		q.setSilent(true)
+	}
+}
+
+// Listen asks for the doorbell again. It returns true when a chain has come in
+// the meantime, for which the doorbell may not ring.
+func (q *Queue) Listen() bool {
+	if q.broken {
+		return false
+	}
+	if q.events {
+		q.availEvent.Store(q.next)
+	} else {
+		q.setSilent(false)
+	}
+	// The store before and this load are sequentially consistent; the driver
+	// stores the index and then looks whether we listen.
+	return q.Waiting()
+}
+
+func (q *Queue) setSilent(silent bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.silent = silent
+	q.publish()
+}
+
+// Waiting reports whether a chain may be there to be popped.
+func (q *Queue) Waiting() bool { return !q.broken && q.availIdx.Load() != q.next }
