@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmm/boot"
+	"vmm/disk"
 	"vmm/memory"
 )
 
@@ -34,6 +35,10 @@ type Config struct {
 	HugePages bool
 	// CPUs is the number of processors, 1 to MaxCPUs.
 	CPUs int
+	// Disks are the disks, in the order in which the guest finds them.
+	Disks []Disk
+	// RNG adds a source of random numbers.
+	RNG bool
 	// DebugExit adds a port whose write ends the machine with a value.
 	DebugExit bool
 	// Console receives what the guest writes to its serial port. Its Write
@@ -41,6 +46,18 @@ type Config struct {
 	Console io.Writer
 	// Log receives what the machine does; nil for nothing.
 	Log *slog.Logger
+}
+
+// Disk is a disk of a machine: an image on the host, and how the guest sees it.
+type Disk struct {
+	disk.Config
+	// Serial is the serial number, at most 20 bytes.
+	Serial string
+	// Queues is the number of queues; 0 for one.
+	Queues int
+	// IOPS and Bandwidth limit the requests and bytes a second; 0 for no
+	// limit.
+	IOPS, Bandwidth int
 }
 
 // MaxCPUs is the largest number of processors of a machine.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"vmm/boot/acpi"
 	"vmm/devices"
 	"vmm/devices/serial"
 	"vmm/kvm"
@@ -22,6 +23,10 @@ type Machine struct {
 	mmio   devices.Bus
 	serial *serial.Port
 	cpus   []*cpu
+
+	mmioDevices int         // virtio devices on the MMIO transport
+	described   []acpi.Term // devices that the firmware tells of
+	words       []string    // of the command line: devices, for a guest without ACPI
 
 	closers []func() error // in the order of construction
 

@@ -79,6 +79,9 @@ func New(cfg Config) (_ *Machine, err error) {
 	if err := m.addDevices(cfg); err != nil {
 		return nil, err
 	}
+	if err := m.addVirtio(cfg); err != nil {
+		return nil, err
+	}
 	if err := m.addProcessors(system, cfg.CPUs); err != nil {
 		return nil, err
 	}
@@ -181,6 +184,7 @@ func (m *Machine) addDevices(cfg Config) error {
 			return err
 		}
 	}
+	m.described = append(m.described, acpi.Serial(portCOM1, irqCOM1), acpi.RTC(portRTC), acpi.Pvpanic(portPvpanic))
 	return nil
 }
 
@@ -223,11 +227,7 @@ func (m *Machine) addFirmware(cpus int) error {
 		Reset:           portPower + power.Reset,
 		ResetValue:      power.ResetValue,
 		CenturyRegister: rtc.Century,
-		Devices: []acpi.Term{
-			acpi.Serial(portCOM1, irqCOM1),
-			acpi.RTC(portRTC),
-			acpi.Pvpanic(portPvpanic),
-		},
+		Devices:         m.described,
 	})
 	if err != nil {
 		return err
@@ -249,7 +249,7 @@ func (m *Machine) loadKernel(cfg Config) (boot.Entry, error) {
 	defer file.Close()
 	entry, err := kernel.Load(m.memory, boot.Params{
 		Protocol: cfg.Protocol,
-		Cmdline:  cfg.cmdline(),
+		Cmdline:  m.cmdline(cfg.cmdline()),
 		Initrd:   initrd,
 		RSDP:     boot.ACPIAddr,
 	})

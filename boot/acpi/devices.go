@@ -1,5 +1,7 @@
 package acpi
 
+import "fmt"
+
 // Serial is a 16550-compatible serial port, the first of the machine.
 func Serial(port uint16, gsi uint32) Term {
 	return Dev("COM1",
@@ -23,4 +25,14 @@ func Pvpanic(port uint16) Term {
 		Name("_HID", Str("QEMU0001")),
 		Name("_STA", Int(present)),
 		Name("_CRS", Resources(Ports(port, 1))))
+}
+
+// VirtioMMIO is virtio device number n, with its registers in memory. virtio
+// §4.2.3.1 leaves it to platforms how to find one; Linux's driver virtio_mmio
+// gives the identifier.
+func VirtioMMIO(n int, addr, size uint32, gsi uint32) Term {
+	return Dev(fmt.Sprintf("VR%02X", n),
+		Name("_HID", Str("LNRO0005")),
+		Name("_UID", Int(uint64(n))),
+		Name("_CRS", Resources(Memory(addr, size), IRQ(gsi, true))))
 }

@@ -15,6 +15,7 @@ import (
 
 	"vmm/boot"
 	"vmm/console"
+	"vmm/disk"
 	"vmm/machine"
 )
 
@@ -26,6 +27,9 @@ type bootFlags struct {
 	cpus                   int
 	protocol               protocolFlag
 	hugePages, debugExit   bool
+	disks                  []machine.Disk
+	rootfs                 string
+	rng                    bool
 	timeout                time.Duration
 	json, verbose          bool
 }
@@ -46,6 +50,8 @@ out, 128 plus the signal that ended vmm, and (value<<1)|1 when the guest wrote
 value to the --debug-exit port.`,
 		Example: `  vmm boot --kernel vmlinuz --initrd initrd.cpio
   vmm boot --kernel vmlinuz --initrd initrd.cpio --cpus 2 --memory 1G --append quiet
+  vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img
+  vmm boot --kernel vmlinuz --initrd initrd.img --disk path=data.img,serial=data,iops=500 --disk path=base.qcow2,format=qcow2,ro
   vmm boot --kernel vmlinux --boot-protocol pvh --timeout 30s </dev/null >boot.log`,
 		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -62,6 +68,9 @@ value to the --debug-exit port.`,
 	fl.IntVar(&f.cpus, "cpus", 1, "`number` of processors")
 	fl.Var(&f.protocol, "boot-protocol", "how the kernel is entered: auto, linux64, linux32 or pvh")
 	fl.BoolVar(&f.hugePages, "hugepages", false, "take RAM from the host's pool of 2 MiB pages")
+	fl.StringVar(&f.rootfs, "rootfs", "", "image `file` to use as first disk and root file system: --disk path=file, --append \"root=/dev/vda rw\"")
+	fl.Var(&listFlag[machine.Disk]{&f.disks, parseDisk, "disk"}, "disk", "add a disk: path=FILE[,ro][,format=raw|qcow2][,serial=S][,cache=writeback|none]\n[,iops=N][,bw=BYTES][,queues=N]; may be repeated")
+	fl.BoolVar(&f.rng, "rng", true, "add a source of random numbers")
 	fl.BoolVar(&f.debugExit, "debug-exit", false, "let the guest end the machine through port 0xf4")
 	fl.DurationVar(&f.timeout, "timeout", 0, "end the machine after this `time`, such as 30s (default never)")
 	fl.BoolVar(&f.json, "json", false, "say how the machine ended as JSON on standard error")
@@ -102,6 +111,13 @@ func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 		HugePages: f.hugePages,
 		CPUs:      f.cpus,
 		DebugExit: f.debugExit,
+		Disks:     f.disks,
+		RNG:       f.rng,
+	}
+	if f.rootfs != "" {
+		root := machine.Disk{Config: disk.Config{Path: f.rootfs}}
+		cfg.Disks = append([]machine.Disk{root}, cfg.Disks...)
+		cfg.Append = strings.TrimSpace("root=/dev/vda rw " + cfg.Append)
 	}
 	if ownCmdline {
 		cfg.Cmdline = &f.cmdline

@@ -24,9 +24,10 @@ var may = map[string][]string{
 	"vmm/devices":         {},
 	"vmm/devices/":        {"vmm/devices", "vmm/memory"},
 	"vmm/devices/virtio/": {"vmm/devices", "vmm/devices/virtio", "vmm/memory"},
+	"vmm/disk":            {"vmm/memory"},
 	"vmm/doctor":          {"vmm/kvm", "vmm/memory"},
-	"vmm/machine":         {"vmm/boot", "vmm/boot/", "vmm/devices", "vmm/devices/", "vmm/kvm", "vmm/memory"},
-	"vmm/cmd/":            {"vmm/machine", "vmm/boot", "vmm/boot/", "vmm/console", "vmm/doctor"},
+	"vmm/machine":         {"vmm/boot", "vmm/boot/", "vmm/devices", "vmm/devices/", "vmm/disk", "vmm/kvm", "vmm/memory"},
+	"vmm/cmd/":            {"vmm/machine", "vmm/boot", "vmm/boot/", "vmm/console", "vmm/disk", "vmm/doctor", "vmm/devices/virtio/"},
 }
 
 // rule finds the entry of may for a package: its own, or that of the nearest

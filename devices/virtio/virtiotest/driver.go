@@ -30,6 +30,7 @@ type Driver struct {
 
 	t    testing.TB
 	free uint64 // guest memory from here on is not used yet
+	word [4]byte
 }
 
 // Registers of the MMIO transport. virtio §4.2.2.
@@ -65,6 +66,12 @@ const (
 // The device is closed when the test ends.
 func New(t testing.TB, d virtio.Device) *Driver {
 	t.Helper()
+	return NewLogged(t, d, slog.New(slog.DiscardHandler))
+}
+
+// NewLogged is New with a log.
+func NewLogged(t testing.TB, d virtio.Device, log *slog.Logger) *Driver {
+	t.Helper()
 	m, err := memory.New(memory.Layout(MemorySize), memory.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +82,7 @@ func New(t testing.TB, d virtio.Device) *Driver {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { interrupt.Close() })
-	regs, err := virtio.NewMMIO(d, virtio.Config{Memory: m, Log: slog.New(slog.DiscardHandler)}, interrupt)
+	regs, err := virtio.NewMMIO(d, virtio.Config{Memory: m, Log: log}, interrupt)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +149,10 @@ func (d *Driver) Enable(i int, r *Ring) {
 }
 
 // Set writes a register.
-func (d *Driver) Set(reg uint64, v uint32) { d.Regs.Write(reg, le.AppendUint32(nil, v)) }
+func (d *Driver) Set(reg uint64, v uint32) {
+	le.PutUint32(d.word[:], v)
+	d.Regs.Write(reg, d.word[:])
+}
 
 // Get reads a register.
 func (d *Driver) Get(reg uint64) uint32 {

@@ -1,6 +1,6 @@
-// uinit is run by u-root's init before the shell. It loads the pvpanic driver
-// and does what the word vmm.do=ACTION[:ARGUMENT] on the kernel's command line
-// says; without one, it runs a shell.
+// uinit is run by u-root's init before the shell. It loads the drivers and does
+// what the word vmm.do=ACTION[:ARGUMENT] on the kernel's command line says;
+// without one, it runs a shell.
 package main
 
 import (
@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -26,11 +28,8 @@ func main() {
 	if err := takeConsole(); err != nil {
 		log.Fatal(err)
 	}
-	// In the order in which they need each other.
-	for _, module := range []string{"pvpanic.ko", "pvpanic-mmio.ko"} {
-		if err := loadModule("/modules/" + module); err != nil {
-			log.Print(err)
-		}
+	if err := loadModules("/modules"); err != nil {
+		log.Print(err)
 	}
 	what := guest.Cmdline("vmm.do")
 	if what == "" {
@@ -77,11 +76,26 @@ func shell() error {
 	return guest.PowerOff()
 }
 
+// loadModules loads the kernel's modules that a folder holds, if it is there:
+// those that its file "order" lists, in the order in which they need each
+// other. It goes on after one that does not load.
+func loadModules(dir string) error {
+	order, err := os.ReadFile(filepath.Join(dir, "order"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // a kernel without modules
+	}
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range strings.Fields(string(order)) {
+		errs = append(errs, loadModule(filepath.Join(dir, name)))
+	}
+	return errors.Join(errs...)
+}
+
 func loadModule(path string) error {
 	f, err := os.Open(path)
-	if os.IsNotExist(err) {
-		return nil // built in, or not for this kernel
-	}
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,158 @@
+package disk
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"vmm/memory"
+)
+
+// raw is an image whose bytes are those of its file.
+type raw struct {
+	file   *os.File
+	fd     int
+	size   int64
+	direct bool
+}
+
+func openRaw(c Config, file *os.File) (Image, error) {
+	size, err := file.Seek(0, io.SeekEnd) // of a block device too
+	if err != nil {
+		return nil, err
+	}
+	// To guess the format from the contents would let a guest choose it, by
+	// what it writes to its disk. This guess can only refuse.
+	if c.Format == "" {
+		var magic [4]byte
+		if _, err := file.ReadAt(magic[:], 0); err == nil && binary.BigEndian.Uint32(magic[:]) == qcow2Magic {
+			return nil, errors.New(`it looks like a qcow2 image; add "format=qcow2,ro", or "format=raw" to use it as it is`)
+		}
+	}
+	if err := checkSize(size); err != nil {
+		return nil, err
+	}
+	return &raw{file: file, fd: int(file.Fd()), size: size, direct: c.Direct}, nil
+}
+
+func (r *raw) Size() int64 { return r.size }
+
+func (r *raw) Read(v *memory.Vector, off int64, wait bool) error {
+	flags := unix.RWF_NOWAIT // from the page cache
+	if wait {
+		flags = 0
+	} else if r.direct {
+		return unix.EAGAIN
+	}
+	for !v.Empty() {
+		n, err := v.Preadv(r.fd, off, flags)
+		switch {
+		case r.misaligned(err):
+			return r.bounceRead(v, off)
+		case err == unix.EOPNOTSUPP && !wait:
+			return unix.EAGAIN // a file system that cannot tell
+		case err != nil:
+			return err
+		case n == 0:
+			return fmt.Errorf("the file ends at %d: %w", off, unix.EIO) // it was cut short
+		}
+		v.Skip(n)
+		off += int64(n)
+	}
+	return nil
+}
+
+func (r *raw) Write(v *memory.Vector, off int64, sync, wait bool) error {
+	if !wait && (sync || r.direct) {
+		return unix.EAGAIN
+	}
+	// What goes to the page cache waits for nothing, except when the kernel
+	// holds up a writer that is faster than the storage: rightly so.
+	flags := 0
+	if sync {
+		flags = unix.RWF_DSYNC
+	}
+	for !v.Empty() {
+		n, err := v.Pwritev(r.fd, off, flags)
+		switch {
+		case r.misaligned(err):
+			return r.bounceWrite(v, off, flags)
+		case err != nil:
+			return err
+		}
+		v.Skip(n)
+		off += int64(n)
+	}
+	return nil
+}
+
+// misaligned reports whether an error says that O_DIRECT does not take memory
+// at such addresses or in such pieces. Guests seldom ask for that.
+func (r *raw) misaligned(err error) bool { return r.direct && err == unix.EINVAL }
+
+// bounceRead and bounceWrite go by way of memory that is aligned: a mapping is.
+func (r *raw) bounceRead(v *memory.Vector, off int64) error {
+	buf, err := unix.Mmap(-1, 0, v.Len(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Munmap(buf) }()
+	if _, err := r.file.ReadAt(buf, off); err != nil {
+		return err
+	}
+	v.CopyFrom(buf)
+	return nil
+}
+
+func (r *raw) bounceWrite(v *memory.Vector, off int64, flags int) error {
+	buf, err := unix.Mmap(-1, 0, v.Len(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Munmap(buf) }()
+	v.CopyTo(buf)
+	var whole memory.Vector
+	for whole.Set([][]byte{buf}); !whole.Empty(); {
+		n, err := whole.Pwritev(r.fd, off, flags)
+		if err != nil {
+			return err
+		}
+		whole.Skip(n)
+		off += int64(n)
+	}
+	return nil
+}
+
+func (r *raw) Flush() error {
+	for {
+		if err := unix.Fdatasync(r.fd); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+func (r *raw) Discard(off, n int64) error {
+	return r.allocate(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+}
+
+func (r *raw) Zero(off, n int64, unmap bool) error {
+	if unmap && r.Discard(off, n) == nil { // a hole reads as zeroes
+		return nil
+	}
+	return r.allocate(unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+}
+
+// allocate is fallocate(2), which knows block devices as well.
+func (r *raw) allocate(mode uint32, off, n int64) error {
+	for {
+		if err := unix.Fallocate(r.fd, mode, off, n); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+func (r *raw) Close() error { return r.file.Close() }

@@ -1,0 +1,105 @@
+package memory
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Vector is a list of pieces of memory that one system call reads or writes,
+// one after the other. It is used again and again without allocating; its zero
+// value is empty. See readv(2).
+type Vector struct{ iov []unix.Iovec }
+
+// Set makes v the list of pieces.
+func (v *Vector) Set(pieces [][]byte) {
+	v.iov = v.iov[:0]
+	v.Add(pieces)
+}
+
+// Add appends pieces.
+func (v *Vector) Add(pieces [][]byte) {
+	for _, p := range pieces {
+		if len(p) > 0 {
+			v.iov = append(v.iov, unix.Iovec{Base: unsafe.SliceData(p), Len: uint64(len(p))})
+		}
+	}
+}
+
+// Skip drops the first n bytes: those that a system call has dealt with.
+func (v *Vector) Skip(n int) {
+	i := 0
+	for ; i < len(v.iov) && uint64(n) >= v.iov[i].Len; i++ {
+		n -= int(v.iov[i].Len)
+	}
+	v.iov = v.iov[:copy(v.iov, v.iov[i:])]
+	if n > 0 && len(v.iov) > 0 {
+		v.iov[0].Base = (*byte)(unsafe.Add(unsafe.Pointer(v.iov[0].Base), n))
+		v.iov[0].Len -= uint64(n)
+	}
+}
+
+// Empty reports whether no bytes are left.
+func (v *Vector) Empty() bool { return len(v.iov) == 0 }
+
+// maxPieces is how many pieces a system call takes: UIO_MAXIOV.
+const maxPieces = 1024
+
+// Readv reads from fd, once. See readv(2).
+func (v *Vector) Readv(fd int) (int, error) { return v.call(unix.SYS_READV, fd, 0, 0) }
+
+// Writev writes to fd, once. See writev(2).
+func (v *Vector) Writev(fd int) (int, error) { return v.call(unix.SYS_WRITEV, fd, 0, 0) }
+
+// Preadv reads from fd at an offset, once. See preadv2(2) for the flags.
+func (v *Vector) Preadv(fd int, off int64, flags int) (int, error) {
+	return v.call(unix.SYS_PREADV2, fd, off, flags)
+}
+
+// Pwritev writes to fd at an offset, once. See pwritev2(2) for the flags.
+func (v *Vector) Pwritev(fd int, off int64, flags int) (int, error) {
+	return v.call(unix.SYS_PWRITEV2, fd, off, flags)
+}
+
+// call makes a system call with the pieces, and again when a signal interrupts
+// it. The offset is one 64-bit word here, as on every 64-bit architecture; the
+// word for its upper half is not looked at.
+func (v *Vector) call(number uintptr, fd int, off int64, flags int) (int, error) {
+	if len(v.iov) == 0 {
+		return 0, nil
+	}
+	for {
+		n, _, errno := unix.Syscall6(number, uintptr(fd), uintptr(unsafe.Pointer(&v.iov[0])),
+			uintptr(min(len(v.iov), maxPieces)), uintptr(off), 0, uintptr(flags))
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+			continue
+		}
+		return 0, errno
+	}
+}
+
+// Len is the number of bytes.
+func (v *Vector) Len() int {
+	n := 0
+	for _, e := range v.iov {
+		n += int(e.Len)
+	}
+	return n
+}
+
+// CopyFrom copies p into the pieces.
+func (v *Vector) CopyFrom(p []byte) {
+	for _, e := range v.iov {
+		p = p[copy(unsafe.Slice(e.Base, e.Len), p):]
+	}
+}
+
+// CopyTo copies the pieces into p.
+func (v *Vector) CopyTo(p []byte) {
+	for _, e := range v.iov {
+		p = p[copy(p, unsafe.Slice(e.Base, e.Len)):]
+	}
+}
