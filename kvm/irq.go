@@ -177,7 +177,13 @@ func (v *VM) SetGSIRouting(routes []Route) error {
 	if len(routes) > maxRoutes {
 		return fmt.Errorf("KVM_SET_GSI_ROUTING: %d routes are more than %d", len(routes), maxRoutes)
 	}
-	arg := &irqRouting{NR: uint32(len(routes))}
+	v.routing.Lock()
+	defer v.routing.Unlock()
+	if v.routing.table == nil {
+		v.routing.table = new(irqRouting)
+	}
+	arg := v.routing.table
+	arg.NR = uint32(len(routes))
 	for i, r := range routes {
 		e := &arg.Entries[i]
 		e.GSI = r.GSI

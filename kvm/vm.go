@@ -2,6 +2,7 @@ package kvm
 
 import (
 	"errors"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,6 +12,11 @@ import (
 type VM struct {
 	fd       int
 	mmapSize int
+
+	routing struct { // the argument of KVM_SET_GSI_ROUTING, used again
+		sync.Mutex
+		table *irqRouting
+	}
 }
 
 // Close lets go of the VM. The kernel destroys it when its vCPUs are closed

@@ -39,6 +39,8 @@ type Config struct {
 	Disks []Disk
 	// RNG adds a source of random numbers.
 	RNG bool
+	// Transport is how the guest reaches virtio devices.
+	Transport Transport
 	// DebugExit adds a port whose write ends the machine with a value.
 	DebugExit bool
 	// Console receives what the guest writes to its serial port. Its Write
@@ -47,6 +49,20 @@ type Config struct {
 	// Log receives what the machine does; nil for nothing.
 	Log *slog.Logger
 }
+
+// Transport is how a guest finds and reaches virtio devices.
+type Transport string
+
+// The transports.
+const (
+	// TransportAuto is TransportPCI: every distribution's initrd has its
+	// driver, and an interrupt costs no exit.
+	TransportAuto Transport = "auto"
+	// TransportMMIO needs no bus to be searched, but two exits for an
+	// interrupt.
+	TransportMMIO Transport = "mmio"
+	TransportPCI  Transport = "pci"
+)
 
 // Disk is a disk of a machine: an image on the host, and how the guest sees it.
 type Disk struct {

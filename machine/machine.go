@@ -9,6 +9,7 @@ import (
 
 	"vmm/boot/acpi"
 	"vmm/devices"
+	"vmm/devices/pci"
 	"vmm/devices/serial"
 	"vmm/kvm"
 	"vmm/memory"
@@ -24,9 +25,11 @@ type Machine struct {
 	serial *serial.Port
 	cpus   []*cpu
 
-	mmioDevices int         // virtio devices on the MMIO transport
-	described   []acpi.Term // devices that the firmware tells of
-	words       []string    // of the command line: devices, for a guest without ACPI
+	pci       *pci.Root   // nil without
+	routes    routes      // of interrupts, to the guest
+	described []acpi.Term // devices that the firmware tells of
+	ecam      uint64      // where the firmware tells of PCI; 0 for nowhere
+	words     []string    // of the command line: devices, for a guest without ACPI
 
 	closers []func() error // in the order of construction
 

@@ -227,6 +227,7 @@ func (m *Machine) addFirmware(cpus int) error {
 		Reset:           portPower + power.Reset,
 		ResetValue:      power.ResetValue,
 		CenturyRegister: rtc.Century,
+		ECAM:            m.ecam,
 		Devices:         m.described,
 	})
 	if err != nil {

@@ -2,10 +2,7 @@ package machine
 
 import (
 	"fmt"
-	"strings"
 
-	"vmm/boot/acpi"
-	"vmm/devices"
 	"vmm/devices/virtio"
 	"vmm/devices/virtio/blk"
 	"vmm/devices/virtio/rng"
@@ -15,17 +12,21 @@ import (
 
 // addVirtio adds the devices that exist only in virtual machines.
 func (m *Machine) addVirtio(cfg Config) error {
+	attach := m.attachPCI
+	if cfg.Transport == TransportMMIO {
+		attach = m.attachMMIO
+	}
 	for _, c := range cfg.Disks {
 		d, err := openDisk(c)
 		if err != nil {
 			return err
 		}
-		if err := m.attach(d); err != nil {
+		if err := attach(d); err != nil {
 			return err
 		}
 	}
 	if cfg.RNG {
-		return m.attach(rng.New())
+		return attach(rng.New())
 	}
 	return nil
 }
@@ -46,68 +47,14 @@ func openDisk(c Disk) (virtio.Device, error) {
 	return d, nil
 }
 
-// Registers of virtio devices on the MMIO transport: a page each, in the hole
-// below 4 GiB.
-const (
-	virtioMMIOAddr = 0xc000_0000
-	virtioMMIOStep = 0x1000
-)
-
-// mmioGSIs are the interrupts of the MMIO transport: inputs of the I/O APIC,
-// those first that the PICs have too, for a guest without ACPI.
-var mmioGSIs = []uint32{5, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23}
-
-// attach puts a device behind the MMIO transport. It takes the device over.
-func (m *Machine) attach(d virtio.Device) error {
-	n := m.mmioDevices
-	if n == len(mmioGSIs) {
-		d.Close()
-		return fmt.Errorf("more than %d devices on the MMIO transport; use --transport pci", n)
-	}
-	m.mmioDevices++
-	gsi := mmioGSIs[n]
-	line, err := m.pulse(gsi)
-	if err != nil {
-		d.Close()
-		return err
-	}
-	transport, err := virtio.NewMMIO(d, virtio.Config{Memory: m.memory, Log: m.log}, line)
-	if err != nil {
-		return err
-	}
-	m.closers = append(m.closers, transport.Close)
-	base := uint64(virtioMMIOAddr + n*virtioMMIOStep)
-	if err := m.mmio.Insert(base, virtio.MMIOSize, fmt.Sprintf("virtio-%v", d.Info().Type), transport); err != nil {
-		return err
-	}
-	for _, bell := range transport.Doorbells() {
+// ringWithoutExit has KVM answer the doorbells of a device whose registers are
+// at base.
+func (m *Machine) ringWithoutExit(base uint64, doorbells []virtio.Doorbell) error {
+	for _, bell := range doorbells {
 		event := kvm.IOEvent{Addr: base + bell.Offset, Size: bell.Size, Match: bell.Match}
 		if err := m.vm.AddIOEventFD(bell.Event.FD(), event); err != nil {
 			return err
 		}
 	}
-	m.described = append(m.described, acpi.VirtioMMIO(n, uint32(base), virtioMMIOStep, gsi))
-	m.words = append(m.words, fmt.Sprintf("virtio_mmio.device=4K@%#x:%d", base, gsi))
 	return nil
-}
-
-// pulse is a new edge-triggered interrupt at an input of the I/O APIC.
-func (m *Machine) pulse(gsi uint32) (devices.Interrupt, error) {
-	event, err := devices.NewEvent()
-	if err != nil {
-		return nil, err
-	}
-	m.closers = append(m.closers, event.Close)
-	return event, m.vm.AddIRQFD(event.FD(), gsi)
-}
-
-// cmdline completes the command line for a guest that does not read the ACPI
-// tables: Linux then learns of the devices from it.
-func (m *Machine) cmdline(line string) string {
-	for _, word := range strings.Fields(line) {
-		if word == "acpi=off" {
-			return strings.Join(append([]string{line}, m.words...), " ")
-		}
-	}
-	return line
 }

@@ -159,3 +159,24 @@ func Memory(base, size uint32) Term {
 	t = le.AppendUint32(t, base)
 	return le.AppendUint32(t, size)
 }
+
+// Window is a range of memory below 4 GiB that a bridge passes on to the devices
+// behind it. ACPI 6.5 §6.4.3.5.2.
+func Window(base, size uint32) Term {
+	const tag, memory, fixed, writable = 0x87, 0, 1<<2 | 1<<3, 1
+	t := append(le.AppendUint16(Term{tag}, 23), memory, fixed, writable)
+	for _, v := range []uint32{0, base, base + size - 1, 0, size} { // granularity, range, translation, length
+		t = le.AppendUint32(t, v)
+	}
+	return t
+}
+
+// BusNumbers is the range of bus numbers behind a bridge. ACPI 6.5 §6.4.3.5.3.
+func BusNumbers(first, last uint16) Term {
+	const tag, bus, fixed = 0x88, 2, 1<<2 | 1<<3
+	t := append(le.AppendUint16(Term{tag}, 13), bus, fixed, 0)
+	for _, v := range []uint16{0, first, last, 0, last - first + 1} {
+		t = le.AppendUint16(t, v)
+	}
+	return t
+}

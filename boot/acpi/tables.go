@@ -17,6 +17,9 @@ type Config struct {
 	// CenturyRegister is the byte of the clock's memory that holds the
 	// century.
 	CenturyRegister byte
+	// ECAM is where the configuration space of PCI bus 0 lies in memory; 0
+	// for a machine without PCI.
+	ECAM uint64
 	// Devices are the devices below \_SB, made with Dev.
 	Devices []Term
 }
@@ -52,7 +55,11 @@ func Build(base uint64, c Config) ([]byte, error) {
 	dsdt := place(c.dsdt())
 	fadt := place(c.fadt(dsdt))
 	madt := place(c.madt())
-	xsdt := place(xsdt(fadt, madt))
+	tables := []uint64{fadt, madt}
+	if c.ECAM != 0 {
+		tables = append(tables, place(c.mcfg()))
+	}
+	xsdt := place(xsdt(tables...))
 	copy(image, rsdp(xsdt))
 	return image, nil
 }
@@ -183,6 +190,15 @@ func (c *Config) madt() []byte {
 	// same number. The exception is the PIT's, which hardware-reduced ACPI
 	// has no use for.
 	return finish(append(t, madtLocalAPICNMI, 6, allProcessors, 0, 0, 1)) // LINT1
+}
+
+// mcfg says where the configuration space of PCI lies in memory. PCI Firmware
+// Specification 3.3 §4.1.2.
+func (c *Config) mcfg() []byte {
+	t := append(header("MCFG", 1), make([]byte, 8)...)
+	t = le.AppendUint64(t, c.ECAM)
+	t = append(t, 0, 0, 0, 0)            // segment, first bus, last bus
+	return finish(append(t, 0, 0, 0, 0)) // reserved
 }
 
 // dsdt is the Differentiated System Description Table: devices, and how to

@@ -15,11 +15,13 @@ const base = 0xe0000
 func config(cpus int) Config {
 	return Config{
 		CPUs: cpus, SleepControl: 0x600, SleepStatus: 0x601, Reset: 0x602, ResetValue: 1, SleepTypeS5: 5,
-		CenturyRegister: 0x32,
+		CenturyRegister: 0x32, ECAM: 0xe000_0000,
 		Devices: []Term{
 			Serial(0x3f8, 4), RTC(0x70), Pvpanic(0x505),
 			Dev("TEST", Name("_HID", Str("LNRO0005")), Name("_UID", Int(1<<40)),
 				Name("_CRS", Resources(Memory(0xd000_0000, 0x1000), IRQ(5, false)))),
+			VirtioMMIO(17, 0xc000_1000, 0x1000, 16),
+			PCI(0xcf8, [2]uint32{0xd000_0000, 0x1000_0000}, [2]uint32{0xe000_0000, 1 << 20}),
 		},
 	}
 }

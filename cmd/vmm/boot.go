@@ -30,12 +30,13 @@ type bootFlags struct {
 	disks                  []machine.Disk
 	rootfs                 string
 	rng                    bool
+	transport              machine.Transport
 	timeout                time.Duration
 	json, verbose          bool
 }
 
 func newBoot() *cobra.Command {
-	f := bootFlags{memory: 512 << 20}
+	f := bootFlags{memory: 512 << 20, transport: machine.TransportAuto}
 	cmd := &cobra.Command{
 		Use:   "boot",
 		Short: "Boot a kernel in a virtual machine",
@@ -71,6 +72,8 @@ value to the --debug-exit port.`,
 	fl.StringVar(&f.rootfs, "rootfs", "", "image `file` to use as first disk and root file system: --disk path=file, --append \"root=/dev/vda rw\"")
 	fl.Var(&listFlag[machine.Disk]{&f.disks, parseDisk, "disk"}, "disk", "add a disk: path=FILE[,ro][,format=raw|qcow2][,serial=S][,cache=writeback|none]\n[,iops=N][,bw=BYTES][,queues=N]; may be repeated")
 	fl.BoolVar(&f.rng, "rng", true, "add a source of random numbers")
+	fl.Var(&choiceFlag[machine.Transport]{&f.transport, []machine.Transport{machine.TransportAuto, machine.TransportMMIO, machine.TransportPCI}},
+		"transport", "how the guest reaches virtio devices: auto, mmio or pci")
 	fl.BoolVar(&f.debugExit, "debug-exit", false, "let the guest end the machine through port 0xf4")
 	fl.DurationVar(&f.timeout, "timeout", 0, "end the machine after this `time`, such as 30s (default never)")
 	fl.BoolVar(&f.json, "json", false, "say how the machine ended as JSON on standard error")
@@ -113,6 +116,7 @@ func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 		DebugExit: f.debugExit,
 		Disks:     f.disks,
 		RNG:       f.rng,
+		Transport: f.transport,
 	}
 	if f.rootfs != "" {
 		root := machine.Disk{Config: disk.Config{Path: f.rootfs}}

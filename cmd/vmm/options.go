@@ -36,7 +36,7 @@ func parseOptions(text string, options ...option) error {
 		case o.set == nil && hasValue:
 			return fmt.Errorf("%s takes no value", key)
 		case o.set != nil && value == "":
-			return fmt.Errorf("%s needs a value: %s=...", key, key)
+			return fmt.Errorf("%s needs a value, as in %s=VALUE", key, key)
 		}
 		seen[key] = true
 		if o.set == nil {
@@ -47,7 +47,7 @@ func parseOptions(text string, options ...option) error {
 	}
 	for _, o := range options {
 		if o.required && !seen[o.key] {
-			return fmt.Errorf("it lacks %s=...", o.key)
+			return fmt.Errorf("it lacks %s=VALUE", o.key)
 		}
 	}
 	return nil
@@ -67,13 +67,7 @@ func text(key string, p *string) option {
 }
 
 func choice[T ~string](key string, p *T, values ...T) option {
-	return option{key: key, set: func(v string) error {
-		if !slices.Contains(values, T(v)) {
-			return fmt.Errorf("%q is none of %v", v, values)
-		}
-		*p = T(v)
-		return nil
-	}}
+	return option{key: key, set: (&choiceFlag[T]{p, values}).Set}
 }
 
 func flag(key string, p *bool) option { return option{key: key, on: func() { *p = true }} }
@@ -120,5 +114,27 @@ func (l *listFlag[T]) Set(v string) error {
 		return err
 	}
 	*l.list = append(*l.list, item)
+	return nil
+}
+
+// choiceFlag is a flag with one of a few values.
+type choiceFlag[T ~string] struct {
+	value  *T
+	values []T
+}
+
+func (c *choiceFlag[T]) String() string {
+	if c.value == nil {
+		return ""
+	}
+	return string(*c.value)
+}
+
+func (c *choiceFlag[T]) Type() string { return "name" }
+func (c *choiceFlag[T]) Set(v string) error {
+	if !slices.Contains(c.values, T(v)) {
+		return fmt.Errorf("%q is none of %v", v, c.values)
+	}
+	*c.value = T(v)
 	return nil
 }

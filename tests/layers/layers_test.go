@@ -23,6 +23,7 @@ var may = map[string][]string{
 	"vmm/boot/":           {"vmm/memory"},
 	"vmm/devices":         {},
 	"vmm/devices/":        {"vmm/devices", "vmm/memory"},
+	"vmm/devices/virtio":  {"vmm/devices", "vmm/devices/pci", "vmm/memory"},
 	"vmm/devices/virtio/": {"vmm/devices", "vmm/devices/virtio", "vmm/memory"},
 	"vmm/disk":            {"vmm/memory"},
 	"vmm/doctor":          {"vmm/kvm", "vmm/memory"},

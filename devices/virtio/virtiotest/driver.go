@@ -25,8 +25,9 @@ type Driver struct {
 	Rings  []*Ring
 	// Interrupt is signalled by the device.
 	Interrupt *devices.Event
-	// Regs are the registers of the transport.
-	Regs *virtio.MMIO
+	// Regs are the registers of the MMIO transport, or those of another as
+	// if they were.
+	Regs devices.Device
 
 	t    testing.TB
 	free uint64 // guest memory from here on is not used yet
@@ -40,6 +41,7 @@ const (
 	regAccept         = 0x20
 	regAcceptSelect   = 0x24
 	regQueueSelect    = 0x30
+	regQueueSizeMax   = 0x34
 	regQueueSize      = 0x38
 	regQueueReady     = 0x44
 	regQueueNotify    = 0x50
@@ -72,26 +74,39 @@ func New(t testing.TB, d virtio.Device) *Driver {
 // NewLogged is New with a log.
 func NewLogged(t testing.TB, d virtio.Device, log *slog.Logger) *Driver {
 	t.Helper()
+	driver := newDriver(t)
+	regs, err := virtio.NewMMIO(d, virtio.Config{Memory: driver.Memory, Log: log}, driver.Interrupt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	driver.own(regs.Close)
+	driver.Regs = regs
+	return driver
+}
+
+// newDriver returns a driver without a device.
+func newDriver(t testing.TB) *Driver {
+	t.Helper()
 	m, err := memory.New(memory.Layout(MemorySize), memory.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { m.Close() })
-	interrupt, err := devices.NewEvent()
-	if err != nil {
+	d := &Driver{Memory: m, t: t, free: 0x1000}
+	d.own(m.Close)
+	if d.Interrupt, err = devices.NewEvent(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { interrupt.Close() })
-	regs, err := virtio.NewMMIO(d, virtio.Config{Memory: m, Log: log}, interrupt)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := regs.Close(); err != nil {
-			t.Errorf("Close: %v", err)
+	d.own(d.Interrupt.Close)
+	return d
+}
+
+// own has something closed when the test ends.
+func (d *Driver) own(closer func() error) {
+	d.t.Cleanup(func() {
+		if err := closer(); err != nil {
+			d.t.Errorf("Close: %v", err)
 		}
 	})
-	return &Driver{Memory: m, Interrupt: interrupt, Regs: regs, t: t, free: 0x1000}
 }
 
 // Start sets the device up with those of the features that it offers, as a
@@ -127,7 +142,7 @@ func (d *Driver) AddRings(features virtio.Features) {
 	d.Rings = nil
 	for i := range 1 << 16 {
 		d.Set(regQueueSelect, uint32(i))
-		size := min(d.Get(0x34), 256)
+		size := min(d.Get(regQueueSizeMax), 256)
 		if size == 0 {
 			return
 		}

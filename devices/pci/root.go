@@ -1,0 +1,147 @@
+package pci
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"vmm/devices"
+)
+
+// Slots is the number of devices on the bus, the host bridge among them.
+const Slots = 32
+
+// Sizes of what the root complex occupies.
+const (
+	PortsSize = 8       // configuration address and data
+	ECAMSize  = 1 << 20 // configuration space of bus 0, a page a function
+)
+
+// Root is the root complex: a bus with a host bridge in slot 0. All Adds come
+// before the first access.
+type Root struct {
+	functions []*Function
+	next      uint32 // where the next BAR goes
+	end       uint32
+	base      uint64
+
+	address atomic.Uint32 // the configuration address register
+}
+
+// NewRoot returns a bus whose devices have their registers in size bytes of
+// memory from base on.
+func NewRoot(base, size uint32) *Root {
+	r := &Root{next: base, end: base + size, base: uint64(base)}
+	// The identity of QEMU's generic bridge, which needs no driver.
+	r.functions = []*Function{NewFunction(Identity{Vendor: 0x1b36, Device: 0x0008, Class: 0x060000}, nil, 0)}
+	return r
+}
+
+// Add puts a function into the next slot, as the only one of its device.
+func (r *Root) Add(f *Function) error {
+	base := (r.next + f.size - 1) &^ (f.size - 1)
+	if len(r.functions) == Slots || base+f.size > r.end {
+		return errors.New("the PCI bus is full")
+	}
+	f.place(base)
+	r.next = base + f.size
+	r.functions = append(r.functions, f)
+	return nil
+}
+
+// function is the function at a place in the bus, or nil.
+func (r *Root) function(bus, slot, function uint32) *Function {
+	if bus != 0 || function != 0 || int(slot) >= len(r.functions) {
+		return nil
+	}
+	return r.functions[slot]
+}
+
+// Ports are the configuration ports of a PC, for 0xcf8: an address, and data.
+// PCI §3.2.2.3.2.
+func (r *Root) Ports() devices.Device { return (*ports)(r) }
+
+type ports Root
+
+// selected is the function and register that the address selects.
+func (p *ports) selected() (*Function, uint64) {
+	const enable = 1 << 31
+	a := p.address.Load()
+	if a&enable == 0 {
+		return nil, 0
+	}
+	return (*Root)(p).function(a>>16&0xff, a>>11&0x1f, a>>8&7), uint64(a & 0xfc)
+}
+
+func (p *ports) Read(offset uint64, data []byte) {
+	if offset < 4 {
+		if offset == 0 && len(data) == 4 {
+			le.PutUint32(data, p.address.Load())
+		}
+		return
+	}
+	if f, reg := p.selected(); f != nil {
+		f.readConfig(reg+offset-4, data)
+	}
+}
+
+func (p *ports) Write(offset uint64, data []byte) {
+	if offset < 4 {
+		if offset == 0 && len(data) == 4 {
+			p.address.Store(le.Uint32(data))
+		}
+		return
+	}
+	if f, reg := p.selected(); f != nil {
+		f.writeConfig(reg+offset-4, data)
+	}
+}
+
+// ECAM is the configuration space of bus 0 in memory: the enhanced
+// configuration access mechanism. PCIe §7.2.2.
+func (r *Root) ECAM() devices.Device { return (*ecam)(r) }
+
+type ecam Root
+
+func (e *ecam) find(offset uint64) (*Function, uint64) {
+	return (*Root)(e).function(uint32(offset>>20), uint32(offset>>15&0x1f), uint32(offset>>12&7)), offset & 0xfff
+}
+
+func (e *ecam) Read(offset uint64, data []byte) {
+	if f, reg := e.find(offset); f != nil {
+		f.readConfig(reg, data)
+	}
+}
+
+func (e *ecam) Write(offset uint64, data []byte) {
+	if f, reg := e.find(offset); f != nil {
+		f.writeConfig(reg, data)
+	}
+}
+
+// Window is the memory in which the devices have their registers, wherever in
+// it the guest has put them.
+func (r *Root) Window() devices.Device { return (*window)(r) }
+
+type window Root
+
+func (w *window) find(offset uint64) (devices.Device, uint64) {
+	addr := w.base + offset
+	for _, f := range w.functions {
+		if at := f.at.Load(); at != 0 && addr-at < uint64(f.size) {
+			return f.bar, addr - at
+		}
+	}
+	return nil, 0
+}
+
+func (w *window) Read(offset uint64, data []byte) {
+	if d, reg := w.find(offset); d != nil {
+		d.Read(reg, data)
+	}
+}
+
+func (w *window) Write(offset uint64, data []byte) {
+	if d, reg := w.find(offset); d != nil {
+		d.Write(reg, data)
+	}
+}

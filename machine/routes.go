@@ -1,0 +1,73 @@
+package machine
+
+import (
+	"sync"
+
+	"vmm/devices"
+	"vmm/kvm"
+)
+
+// ioAPICPins is the number of inputs of KVM's I/O APIC. The interrupts with
+// these numbers are wired; those that follow are messages.
+const ioAPICPins = 24
+
+// routes is the table that leads from a GSI to where its interrupt goes. KVM
+// takes it as a whole.
+type routes struct {
+	mu    sync.Mutex
+	table []kvm.Route
+	gsis  uint32 // given out
+}
+
+// message is a message-signalled interrupt: an eventfd that KVM waits for, under
+// a GSI of its own.
+type message struct {
+	*devices.Event
+	routes *routes
+	vm     *kvm.VM
+	gsi    uint32
+	msi    *kvm.MSI // nil until the guest has said where to
+}
+
+// message returns a new interrupt that goes nowhere yet.
+func (r *routes) message(vm *kvm.VM, event *devices.Event) devices.Message {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gsis++
+	return &message{Event: event, routes: r, vm: vm, gsi: ioAPICPins + r.gsis - 1}
+}
+
+// Route implements devices.Message.
+func (m *message) Route(addr uint64, data uint32) error {
+	r := m.routes
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m.msi != nil {
+		*m.msi = kvm.MSI{Addr: addr, Data: data}
+		return m.vm.SetGSIRouting(r.table)
+	}
+	if r.table == nil {
+		r.table = wiredRoutes()
+	}
+	m.msi = &kvm.MSI{Addr: addr, Data: data}
+	r.table = append(r.table, kvm.Route{GSI: m.gsi, MSI: m.msi})
+	if err := m.vm.SetGSIRouting(r.table); err != nil {
+		return err
+	}
+	return m.vm.AddIRQFD(m.FD(), m.gsi)
+}
+
+// wiredRoutes are those that KVM begins with: each input leads to the I/O APIC,
+// and the first 16 to the PICs as well.
+func wiredRoutes() []kvm.Route {
+	var table []kvm.Route
+	for gsi := range uint32(ioAPICPins) {
+		table = append(table, kvm.Route{GSI: gsi, Chip: kvm.IOAPIC, Pin: gsi})
+		if gsi < 8 {
+			table = append(table, kvm.Route{GSI: gsi, Chip: kvm.PICMaster, Pin: gsi})
+		} else if gsi < 16 {
+			table = append(table, kvm.Route{GSI: gsi, Chip: kvm.PICSlave, Pin: gsi - 8})
+		}
+	}
+	return table
+}
