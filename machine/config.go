@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"vmm/boot"
 	"vmm/disk"
 	"vmm/memory"
+	"vmm/netdev"
 )
 
 // Config describes a machine. The zero value of a field is its default where
@@ -37,6 +39,8 @@ type Config struct {
 	CPUs int
 	// Disks are the disks, in the order in which the guest finds them.
 	Disks []Disk
+	// Nets are the network cards.
+	Nets []Net
 	// RNG adds a source of random numbers.
 	RNG bool
 	// Transport is how the guest reaches virtio devices.
@@ -74,6 +78,20 @@ type Disk struct {
 	// IOPS and Bandwidth limit the requests and bytes a second; 0 for no
 	// limit.
 	IOPS, Bandwidth int
+}
+
+// Net is a network card of a machine, connected to a tap device of the host or,
+// with User, to a network of its own.
+type Net struct {
+	Tap      string
+	User     bool
+	Forwards []netdev.Forward // of User
+	// MAC is the card's address; nil for a random one.
+	MAC net.HardwareAddr
+	// Queues is the number of pairs of queues, of a tap; 0 for one.
+	Queues int
+	// Pcap is a file in which to record the frames; "" for none.
+	Pcap string
 }
 
 // MaxCPUs is the largest number of processors of a machine.

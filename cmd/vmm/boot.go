@@ -28,6 +28,7 @@ type bootFlags struct {
 	protocol               protocolFlag
 	hugePages, debugExit   bool
 	disks                  []machine.Disk
+	nets                   []machine.Net
 	rootfs                 string
 	rng                    bool
 	transport              machine.Transport
@@ -53,6 +54,7 @@ value to the --debug-exit port.`,
   vmm boot --kernel vmlinuz --initrd initrd.cpio --cpus 2 --memory 1G --append quiet
   vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img
   vmm boot --kernel vmlinuz --initrd initrd.img --disk path=data.img,serial=data,iops=500 --disk path=base.qcow2,format=qcow2,ro
+  vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --net user,hostfwd=tcp:127.0.0.1:2222-:22
   vmm boot --kernel vmlinux --boot-protocol pvh --timeout 30s </dev/null >boot.log`,
 		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -71,6 +73,7 @@ value to the --debug-exit port.`,
 	fl.BoolVar(&f.hugePages, "hugepages", false, "take RAM from the host's pool of 2 MiB pages")
 	fl.StringVar(&f.rootfs, "rootfs", "", "image `file` to use as first disk and root file system: --disk path=file, --append \"root=/dev/vda rw\"")
 	fl.Var(&listFlag[machine.Disk]{&f.disks, parseDisk, "disk"}, "disk", "add a disk: path=FILE[,ro][,format=raw|qcow2][,serial=S][,cache=writeback|none]\n[,iops=N][,bw=BYTES][,queues=N]; may be repeated")
+	fl.Var(&listFlag[machine.Net]{&f.nets, parseNet, "net"}, "net", "add a network card: user[,hostfwd=tcp:127.0.0.1:8080-:80]... for a network of its own,\nor tap=NAME[,queues=N] for one of the host's; [,mac=ADDRESS][,pcap=FILE]; may be repeated")
 	fl.BoolVar(&f.rng, "rng", true, "add a source of random numbers")
 	fl.Var(&choiceFlag[machine.Transport]{&f.transport, []machine.Transport{machine.TransportAuto, machine.TransportMMIO, machine.TransportPCI}},
 		"transport", "how the guest reaches virtio devices: auto, mmio or pci")
@@ -115,6 +118,7 @@ func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 		CPUs:      f.cpus,
 		DebugExit: f.debugExit,
 		Disks:     f.disks,
+		Nets:      f.nets,
 		RNG:       f.rng,
 		Transport: f.transport,
 	}

@@ -1,9 +1,14 @@
 package main
 
 import (
+	"errors"
+	"net"
+	"strings"
+
 	"vmm/devices/virtio/blk"
 	"vmm/disk"
 	"vmm/machine"
+	"vmm/netdev"
 )
 
 // parseDisk reads the value of --disk.
@@ -23,4 +28,39 @@ func parseDisk(v string) (machine.Disk, error) {
 	)
 	d.Direct = cache == none
 	return d, err
+}
+
+// parseNet reads the value of --net.
+func parseNet(v string) (machine.Net, error) {
+	var n machine.Net
+	options := []option{
+		mac("mac", &n.MAC),
+		text("pcap", &n.Pcap),
+	}
+	if kind, _, _ := strings.Cut(v, ","); kind == "user" {
+		options = append(options,
+			flag("user", &n.User),
+			option{key: "hostfwd", many: true, set: func(v string) error {
+				f, err := netdev.ParseForward(v)
+				n.Forwards = append(n.Forwards, f)
+				return err
+			}})
+	} else if strings.HasPrefix(kind, "tap") {
+		options = append(options, text("tap", &n.Tap).must(), number("queues", &n.Queues, 1, netdev.MaxQueues))
+	} else {
+		return n, errors.New(`it begins with "user" or "tap=NAME"`)
+	}
+	return n, parseOptions(v, options...)
+}
+
+// mac is an option with the address of a network card.
+func mac(key string, p *net.HardwareAddr) option {
+	return option{key: key, set: func(v string) error {
+		m, err := net.ParseMAC(v)
+		if err == nil && len(m) != 6 {
+			err = errors.New("it has six bytes, such as 02:00:00:00:00:01")
+		}
+		*p = m
+		return err
+	}}
 }

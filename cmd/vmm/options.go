@@ -18,6 +18,7 @@ type option struct {
 	// on is called for a key without a value.
 	on       func()
 	required bool
+	many     bool // may be given several times
 }
 
 // parseOptions takes text apart into options.
@@ -31,7 +32,7 @@ func parseOptions(text string, options ...option) error {
 		}
 		o := options[i]
 		switch {
-		case seen[key]:
+		case seen[key] && !o.many:
 			return fmt.Errorf("%s is given twice", key)
 		case o.set == nil && hasValue:
 			return fmt.Errorf("%s takes no value", key)

@@ -18,7 +18,7 @@ const MaxQueueSize = 32768
 
 // Queue is the device's side of a split virtqueue. virtio §2.7.
 //
-// Taking chains (Pop, Unpop, Silence, Listen, Waiting) is for one goroutine, the
+// Taking chains (Pop, Silence, Listen, Waiting) is for one goroutine, the
 // device's worker; giving them back (Push, PushAll, Notify) for any. What the
 // guest wrote into the rings is copied once and then checked; a ring that makes
 // no sense breaks the queue, which then stays silent until the device is reset.
@@ -134,7 +134,13 @@ func NewQueue(m *memory.Guest, c QueueConfig, doorbell *devices.Event, interrupt
 // Size is the queue's size, in descriptors.
 func (q *Queue) Size() int { return int(q.size) }
 
-// errRing says what is wrong with a ring. It is made before it is needed: a
+// Doorbell is what the driver rings when chains become available.
+func (q *Queue) Doorbell() *devices.Event { return q.doorbell }
+
+// Stopping reports whether the queue's worker is to end.
+func (q *Queue) Stopping() bool { return q.stopping.Load() }
+
+// Errors say what is wrong with a ring. It is made before it is needed: a
 // hostile guest costs no memory.
 var (
 	errIndex    = errors.New("virtqueue: more chains available than the queue has room for")
@@ -168,10 +174,6 @@ func (q *Queue) Pop(c *Chain) bool {
 	q.next++
 	return true
 }
-
-// Unpop gives back the chain that was popped last, as if it had not been. It
-// is for a device that cannot serve it yet.
-func (q *Queue) Unpop() { q.next-- }
 
 // fail breaks the queue. virtio §2.1.1: a device that cannot go on asks for a
 // reset.
@@ -234,13 +236,16 @@ func (q *Queue) Push(c *Chain, written uint32) {
 	q.publish()
 }
 
-// PushAll gives back several chains at once: the driver sees all of them or
-// none. It is for a packet that spans buffers.
-func (q *Queue) PushAll(chains []Chain, written []uint32) {
+// PushAll gives back several chains at once, with n bytes written to them from
+// the start of the first on: the driver sees all of them or none. It is for a
+// packet that spans buffers.
+func (q *Queue) PushAll(chains []*Chain, n uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for i := range chains {
-		q.put(chains[i].head, written[i])
+	for _, c := range chains {
+		part := min(n, c.Writable.Len())
+		q.put(c.head, uint32(part))
+		n -= part
 	}
 	q.publish()
 }

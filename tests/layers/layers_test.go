@@ -16,19 +16,21 @@ import (
 // import directly. "devices/" stands for every package below devices.
 // docs/architecture.md draws the same picture.
 var may = map[string][]string{
-	"vmm/memory":          {},
-	"vmm/kvm":             {},
-	"vmm/console":         {},
-	"vmm/boot":            {"vmm/memory"},
-	"vmm/boot/":           {"vmm/memory"},
-	"vmm/devices":         {},
-	"vmm/devices/":        {"vmm/devices", "vmm/memory"},
-	"vmm/devices/virtio":  {"vmm/devices", "vmm/devices/pci", "vmm/memory"},
-	"vmm/devices/virtio/": {"vmm/devices", "vmm/devices/virtio", "vmm/memory"},
-	"vmm/disk":            {"vmm/memory"},
-	"vmm/doctor":          {"vmm/kvm", "vmm/memory"},
-	"vmm/machine":         {"vmm/boot", "vmm/boot/", "vmm/devices", "vmm/devices/", "vmm/disk", "vmm/kvm", "vmm/memory"},
-	"vmm/cmd/":            {"vmm/machine", "vmm/boot", "vmm/boot/", "vmm/console", "vmm/disk", "vmm/doctor", "vmm/devices/virtio/"},
+	"vmm/memory":                    {},
+	"vmm/kvm":                       {},
+	"vmm/console":                   {},
+	"vmm/boot":                      {"vmm/memory"},
+	"vmm/boot/":                     {"vmm/memory"},
+	"vmm/devices":                   {},
+	"vmm/devices/":                  {"vmm/devices", "vmm/memory"},
+	"vmm/devices/virtio":            {"vmm/devices", "vmm/devices/pci", "vmm/memory"},
+	"vmm/devices/virtio/":           {"vmm/devices", "vmm/devices/virtio", "vmm/memory"},
+	"vmm/netdev":                    {"vmm/memory"},
+	"vmm/devices/virtio/virtiotest": {"vmm/devices", "vmm/devices/pci", "vmm/devices/virtio", "vmm/memory"},
+	"vmm/disk":                      {"vmm/memory"},
+	"vmm/doctor":                    {"vmm/kvm", "vmm/memory"},
+	"vmm/machine":                   {"vmm/boot", "vmm/boot/", "vmm/devices", "vmm/devices/", "vmm/disk", "vmm/kvm", "vmm/memory", "vmm/netdev"},
+	"vmm/cmd/":                      {"vmm/machine", "vmm/boot", "vmm/boot/", "vmm/console", "vmm/disk", "vmm/netdev", "vmm/doctor", "vmm/devices/virtio/"},
 }
 
 // rule finds the entry of may for a package: its own, or that of the nearest

@@ -1,0 +1,169 @@
+package net
+
+import (
+	"golang.org/x/sys/unix"
+
+	"vmm/devices/virtio"
+	"vmm/memory"
+)
+
+// await waits until one of the descriptors is ready, or the device is stopped.
+func (d *Device) await(fds ...unix.PollFd) {
+	all := [3]unix.PollFd{{Fd: int32(d.stop.FD()), Events: unix.POLLIN}}
+	n := 1 + copy(all[1:], fds)
+	for {
+		if _, err := unix.Poll(all[:n], -1); err != unix.EINTR {
+			return
+		}
+	}
+}
+
+// sender takes frames of the guest to the port.
+type sender struct {
+	device *Device
+	queue  *virtio.Queue
+	fd     int
+	chain  virtio.Chain
+	vector memory.Vector
+}
+
+// serve sends the frames that wait, from where they are in guest memory. A frame
+// that the host refuses is lost, as on any network.
+func (s *sender) serve() {
+	for s.queue.Pop(&s.chain) {
+		if s.device.up.Load() {
+			s.send()
+		}
+		s.queue.Push(&s.chain, 0)
+	}
+	s.queue.Notify()
+}
+
+func (s *sender) send() {
+	if c := s.device.config.Capture; c != nil {
+		c.Frame(s.chain.Readable, headerSize, int(s.chain.Readable.Len()))
+	}
+	s.vector.Set(s.chain.Readable)
+	for {
+		_, err := s.vector.Writev(s.fd)
+		if err != unix.EAGAIN || s.queue.Stopping() {
+			return
+		}
+		s.queue.Notify() // of those before: this may take a while
+		s.device.await(unix.PollFd{Fd: int32(s.fd), Events: unix.POLLOUT})
+	}
+}
+
+// receiver takes frames from the port to the guest.
+type receiver struct {
+	device    *Device
+	queue     *virtio.Queue
+	fd        int
+	mergeable bool // a frame may span several chains
+
+	held   []*virtio.Chain // popped, not yet filled
+	spare  []*virtio.Chain
+	vector memory.Vector
+	room   uint64 // of those held
+}
+
+// maxFrame is the largest frame with its header.
+const maxFrame = headerSize + 14 + 65535
+
+// loop receives frames until the device is stopped. It reads them straight into
+// the driver's buffers, which therefore come first.
+func (r *receiver) loop() {
+	for !r.queue.Stopping() {
+		if !r.collect() {
+			// No buffers: wait for some. The doorbell rings, too, when the
+			// device is stopped.
+			r.queue.Notify()
+			if !r.queue.Listen() {
+				r.queue.Doorbell().Wait()
+			}
+			r.queue.Silence()
+			continue
+		}
+		n, err := r.vector.Readv(r.fd)
+		switch {
+		case err == unix.EAGAIN:
+			r.queue.Notify()
+			r.device.await(unix.PollFd{Fd: int32(r.fd), Events: unix.POLLIN})
+		case err != nil || n < headerSize:
+			// This queue of the port does not take part, or the port is
+			// gone. A change of the former rings the doorbell.
+			r.queue.Notify()
+			r.queue.Doorbell().Wait()
+		case r.device.up.Load():
+			r.deliver(uint64(n))
+		}
+	}
+}
+
+// collect takes chains until the largest frame has room in them. Without
+// mergeable buffers a frame goes into one chain, which the driver makes large
+// enough. It returns false when there are too few.
+func (r *receiver) collect() bool {
+	for r.room < maxFrame && (r.mergeable || len(r.held) == 0) {
+		c := r.chain()
+		if !r.queue.Pop(c) {
+			r.spare = append(r.spare, c)
+			// Drivers that have few buffers still get the frames that fit.
+			if len(r.held) == 0 {
+				return false
+			}
+			break
+		}
+		r.held = append(r.held, c)
+		r.room += c.Writable.Len()
+	}
+	r.vector.Set(nil)
+	for _, c := range r.held {
+		r.vector.Add(c.Writable)
+	}
+	return r.room >= headerSize
+}
+
+func (r *receiver) chain() *virtio.Chain {
+	if last := len(r.spare) - 1; last >= 0 {
+		c := r.spare[last]
+		r.spare = r.spare[:last]
+		return c
+	}
+	return new(virtio.Chain)
+}
+
+// deliver gives the driver the chains that hold a frame of n bytes.
+func (r *receiver) deliver(n uint64) {
+	count, room := 0, uint64(0)
+	for ; room < n; count++ {
+		room += r.held[count].Writable.Len()
+	}
+	// The number of chains is the header's last field. virtio §5.1.6.4.
+	putAt(r.held, 10, byte(count))
+	putAt(r.held, 11, byte(count>>8))
+	if c := r.device.config.Capture; c != nil {
+		var pieces [][]byte
+		for _, chain := range r.held[:count] {
+			pieces = append(pieces, chain.Writable...)
+		}
+		c.Frame(pieces, headerSize, int(n))
+	}
+	r.queue.PushAll(r.held[:count], n)
+	r.spare = append(r.spare, r.held[:count]...)
+	r.held = r.held[:copy(r.held, r.held[count:])]
+	r.room -= room
+}
+
+// putAt sets a byte of what the chains hold.
+func putAt(chains []*virtio.Chain, at int, v byte) {
+	for _, c := range chains {
+		for _, piece := range c.Writable {
+			if at < len(piece) {
+				piece[at] = v
+				return
+			}
+			at -= len(piece)
+		}
+	}
+}

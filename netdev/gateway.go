@@ -1,0 +1,273 @@
+package netdev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/containers/gvisor-tap-vsock/pkg/services/dns"
+	"github.com/containers/gvisor-tap-vsock/pkg/services/forwarder"
+	"github.com/containers/gvisor-tap-vsock/pkg/types"
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/dhcpv4/server4"
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
+	"gvisor.dev/gvisor/pkg/tcpip/link/ethernet"
+	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// The addresses in a network of user mode, as in QEMU's: the gateway, which is
+// the DHCP and DNS server too; the host's loopback; the guest.
+var (
+	gatewayMAC = tcpip.LinkAddress("\x52\x55\x0a\x00\x02\x02")
+	gatewayIP  = net.IPv4(10, 0, 2, 2).To4()
+	hostIP     = net.IPv4(10, 0, 2, 4).To4()
+	guestIP    = net.IPv4(10, 0, 2, 15).To4()
+	subnetMask = net.CIDRMask(24, 32)
+)
+
+const (
+	// userMTU makes frames as large as they can be: the network's wire is
+	// memory, and what counts is the cost of a frame.
+	userMTU = 65520
+
+	nic = 1
+	// Frames for the guest that wait for the wire.
+	wireQueue = 1024
+)
+
+// gateway is the network: a TCP/IP stack that takes every connection of the
+// guest for its own, and makes it again on the host. The stack is gVisor's, the
+// services are those of gvisor-tap-vsock; not its switch, whose packages take
+// 3 ms to initialize in every start of vmm.
+type gateway struct {
+	stack *stack.Stack
+	link  *channel.Endpoint
+	wire  *wire
+	stop  context.CancelFunc
+	done  sync.WaitGroup
+
+	forwards *forwarder.PortsForwarder
+	exposed  []func() error
+	services []interface{ Close() error }
+}
+
+func newGateway(w *wire, forwards []Forward) (*gateway, error) {
+	ctx, stop := context.WithCancel(context.Background())
+	g := &gateway{
+		stack: stack.New(stack.Options{
+			NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
+			TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
+		}),
+		link: channel.New(wireQueue, userMTU, gatewayMAC),
+		wire: w,
+		stop: stop,
+	}
+	// The guest's checksums are not looked at: it may leave them out.
+	g.link.LinkEPCapabilities |= stack.CapabilityRXChecksumOffload
+	if err := g.configure(); err != nil {
+		g.close()
+		return nil, err
+	}
+	if err := g.serve(); err != nil {
+		g.close()
+		return nil, err
+	}
+	if err := g.forward(forwards); err != nil {
+		g.close()
+		return nil, err
+	}
+	g.done.Go(g.receive)
+	g.done.Go(func() { g.send(ctx) })
+	return g, nil
+}
+
+// check turns an error of the stack into one of Go.
+func check(err tcpip.Error) error {
+	if err != nil {
+		return errors.New(err.String())
+	}
+	return nil
+}
+
+// configure gives the stack its card, addresses and routes. It answers for every
+// address: the whole world is behind it.
+func (g *gateway) configure() error {
+	sack := tcpip.TCPSACKEnabled(true)
+	window := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 8 << 20}
+	buffers := tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 8 << 20}
+	subnet := tcpip.AddressWithPrefix{Address: tcpip.AddrFromSlice(gatewayIP), PrefixLen: 24}.Subnet()
+	err := errors.Join(
+		check(g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &sack)),
+		check(g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &window)),
+		check(g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &buffers)),
+		check(g.stack.CreateNIC(nic, ethernet.New(g.link))),
+		check(g.stack.SetSpoofing(nic, true)),
+		check(g.stack.SetPromiscuousMode(nic, true)),
+	)
+	for _, ip := range []net.IP{gatewayIP, hostIP} {
+		err = errors.Join(err, check(g.stack.AddProtocolAddress(nic, tcpip.ProtocolAddress{
+			Protocol:          ipv4.ProtocolNumber,
+			AddressWithPrefix: tcpip.AddrFromSlice(ip).WithPrefix(),
+		}, stack.AddressProperties{})))
+	}
+	g.stack.SetRouteTable([]tcpip.Route{{Destination: subnet, NIC: nic}})
+	return err
+}
+
+// serve starts what the network offers: connections to the host's network, DNS
+// and DHCP.
+func (g *gateway) serve() error {
+	nat := map[tcpip.Address]tcpip.Address{tcpip.AddrFromSlice(hostIP): tcpip.AddrFrom4([4]byte{127, 0, 0, 1})}
+	var lock sync.Mutex // over nat, which does not change
+	g.stack.SetTransportProtocolHandler(tcp.ProtocolNumber, forwarder.TCP(g.stack, nat, &lock, false).HandlePacket)
+	g.stack.SetTransportProtocolHandler(udp.ProtocolNumber, forwarder.UDP(g.stack, nat, &lock, false).HandlePacket)
+
+	at := tcpip.FullAddress{NIC: nic, Addr: tcpip.AddrFromSlice(gatewayIP), Port: 53}
+	packets, err := gonet.DialUDP(g.stack, &at, nil, ipv4.ProtocolNumber)
+	if err != nil {
+		return fmt.Errorf("DNS: %w", err)
+	}
+	g.services = append(g.services, packets)
+	connections, err := gonet.ListenTCP(g.stack, at, ipv4.ProtocolNumber)
+	if err != nil {
+		return fmt.Errorf("DNS: %w", err)
+	}
+	g.services = append(g.services, connections)
+	names, err := dns.New(packets, connections, []types.Zone{{
+		Name:    "vmm.internal.",
+		Records: []types.Record{{Name: "gateway", IP: gatewayIP}, {Name: "host", IP: hostIP}},
+	}})
+	if err != nil {
+		return fmt.Errorf("DNS: %w", err)
+	}
+	g.done.Go(func() { _ = names.Serve() }) // both end with their connections
+	g.done.Go(func() { _ = names.ServeTCP() })
+	return g.serveDHCP()
+}
+
+func (g *gateway) serveDHCP() error {
+	var queue waiter.Queue
+	endpoint, terr := g.stack.NewEndpoint(udp.ProtocolNumber, ipv4.ProtocolNumber, &queue)
+	if terr != nil {
+		return fmt.Errorf("DHCP: %w", check(terr))
+	}
+	endpoint.SocketOptions().SetBroadcast(true)
+	if err := endpoint.Bind(tcpip.FullAddress{NIC: nic, Port: dhcpv4.ServerPort}); err != nil {
+		endpoint.Close()
+		return fmt.Errorf("DHCP: %w", check(err))
+	}
+	conn := gonet.NewUDPConn(&queue, endpoint)
+	g.services = append(g.services, conn)
+	server, err := server4.NewServer("", nil, lease, server4.WithConn(conn))
+	if err != nil {
+		return fmt.Errorf("DHCP: %w", err)
+	}
+	g.done.Go(func() { _ = server.Serve() }) // ends with its connection
+	return nil
+}
+
+// lease answers the guest's DHCP client. There is one guest, and one address.
+// RFC 2131 §4.3.
+func lease(conn net.PacketConn, peer net.Addr, request *dhcpv4.DHCPv4) {
+	answers := map[dhcpv4.MessageType]dhcpv4.MessageType{
+		dhcpv4.MessageTypeDiscover: dhcpv4.MessageTypeOffer,
+		dhcpv4.MessageTypeRequest:  dhcpv4.MessageTypeAck,
+	}
+	kind, ok := answers[request.MessageType()]
+	if !ok {
+		return
+	}
+	reply, err := dhcpv4.NewReplyFromRequest(request,
+		dhcpv4.WithMessageType(kind),
+		dhcpv4.WithYourIP(guestIP),
+		dhcpv4.WithServerIP(gatewayIP),
+		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(gatewayIP)),
+		dhcpv4.WithNetmask(subnetMask),
+		dhcpv4.WithRouter(gatewayIP),
+		dhcpv4.WithDNS(gatewayIP),
+		dhcpv4.WithLeaseTime(uint32((24 * time.Hour).Seconds())),
+		dhcpv4.WithOption(dhcpv4.Option{Code: dhcpv4.OptionInterfaceMTU, Value: dhcpv4.Uint16(userMTU)}),
+	)
+	if err == nil {
+		_, _ = conn.WriteTo(reply.ToBytes(), peer) // the client asks again
+	}
+}
+
+// forward listens on the host for connections to the guest.
+func (g *gateway) forward(all []Forward) error {
+	g.forwards = forwarder.NewPortsForwarder(g.stack)
+	for _, f := range all {
+		protocol := types.TransportProtocol(types.TCP)
+		if f.UDP {
+			protocol = types.UDP
+		}
+		local, remote := f.Host.String(), fmt.Sprintf("%s:%d", guestIP, f.Port)
+		if err := g.forwards.Expose(protocol, local, remote); err != nil {
+			return fmt.Errorf("forward from %s: %w", local, err)
+		}
+		g.exposed = append(g.exposed, func() error { return g.forwards.Unexpose(protocol, local) })
+	}
+	return nil
+}
+
+// receive takes frames of the guest to the stack.
+func (g *gateway) receive() {
+	frame := make([]byte, header.EthernetMinimumSize+65535)
+	for {
+		n, err := g.wire.Read(frame)
+		if err != nil {
+			return // closed
+		}
+		if n < header.EthernetMinimumSize {
+			continue
+		}
+		packet := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(frame[:n])})
+		g.link.InjectInbound(header.Ethernet(frame[:n]).Type(), packet)
+		packet.DecRef()
+	}
+}
+
+// send takes frames of the stack to the guest.
+func (g *gateway) send(ctx context.Context) {
+	for {
+		packet := g.link.ReadContext(ctx)
+		if packet == nil {
+			return
+		}
+		view := packet.ToView()
+		_, err := g.wire.Write(view.AsSlice())
+		view.Release()
+		packet.DecRef()
+		if err != nil {
+			return // closed
+		}
+	}
+}
+
+// close ends the network and its connections. The wire is closed before.
+func (g *gateway) close() {
+	g.stop()
+	for _, unexpose := range g.exposed {
+		_ = unexpose() // nothing to be done about it
+	}
+	for _, s := range g.services {
+		_ = s.Close()
+	}
+	g.link.Close()
+	g.stack.Close()
+	g.stack.Wait()
+	g.done.Wait()
+}
