@@ -39,6 +39,13 @@ func TestVector(t *testing.T) {
 	if n, err := v.Preadv(fd, 0, 0); n != 0 || err != nil {
 		t.Errorf("of nothing: %d, %v", n, err)
 	}
+	v.Set([][]byte{a, b})
+	for _, n := range []uint64{50, 23, 10, 3, 0} {
+		v.Truncate(n)
+		if got := v.Len(); got != min(int(n), 23) {
+			t.Errorf("%d bytes left of %d", got, n)
+		}
+	}
 	v.Set([][]byte{a})
 	if _, err := v.Readv(-1); err == nil {
 		t.Error("reading from no file succeeds")

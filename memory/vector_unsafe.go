@@ -39,6 +39,21 @@ func (v *Vector) Skip(n int) {
 	}
 }
 
+// Truncate drops all but the first n bytes.
+func (v *Vector) Truncate(n uint64) {
+	for i := range v.iov {
+		if n < v.iov[i].Len {
+			v.iov[i].Len = n
+			if n > 0 {
+				i++
+			}
+			v.iov = v.iov[:i]
+			return
+		}
+		n -= v.iov[i].Len
+	}
+}
+
 // Empty reports whether no bytes are left.
 func (v *Vector) Empty() bool { return len(v.iov) == 0 }
 

@@ -1,0 +1,104 @@
+package vsock
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// listen listens at a path. A socket that a vmm left behind there which was
+// killed is replaced; one that somebody listens at is not.
+func listen(path string) (*net.UnixListener, error) {
+	addr := &net.UnixAddr{Name: path, Net: "unix"}
+	l, err := net.ListenUnix("unix", addr)
+	if errors.Is(err, unix.EADDRINUSE) {
+		c, dialErr := net.DialUnix("unix", nil, addr)
+		if dialErr == nil {
+			c.Close()
+			return nil, fmt.Errorf("%s: a program listens there already; choose another path", path)
+		}
+		info, statErr := os.Lstat(path)
+		if statErr != nil || info.Mode().Type() != os.ModeSocket || !errors.Is(dialErr, unix.ECONNREFUSED) {
+			return nil, fmt.Errorf("%s: not a socket; choose another path", path)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+		l, err = net.ListenUnix("unix", addr)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen at %s: %w", path, errors.Unwrap(errors.Unwrap(err)))
+	}
+	return l, nil
+}
+
+// maxGreetings is how many programs may be about to say which port they want.
+const maxGreetings = 128
+
+// accept takes connections from programs of the host until Close.
+func (d *Device) accept() {
+	room := make(chan struct{}, maxGreetings)
+	for {
+		c, err := d.listener.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // no more files, say; perhaps later
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		room <- struct{}{}
+		d.accepts.Go(func() {
+			defer func() { <-room }()
+			d.greet(c)
+		})
+	}
+}
+
+// greetingTimeout is how long a program may take to say what it wants, and the
+// guest to answer.
+const greetingTimeout = 10 * time.Second
+
+// greet reads which port the program wants and connects it.
+func (d *Device) greet(c *net.UnixConn) {
+	_ = c.SetReadDeadline(time.Now().Add(greetingTimeout))
+	port, err := readPort(c)
+	s := d.current()
+	if err != nil || s == nil {
+		c.Close()
+		return
+	}
+	_ = c.SetReadDeadline(time.Time{})
+	s.connect(c, port)
+}
+
+// readPort reads a line "CONNECT port", and nothing after it.
+func readPort(c net.Conn) (uint32, error) {
+	const longest = len("CONNECT 4294967295\r\n")
+	var line []byte
+	for b := make([]byte, 1); len(line) < longest; {
+		if _, err := c.Read(b); err != nil {
+			return 0, err
+		}
+		if line = append(line, b[0]); b[0] == '\n' {
+			break
+		}
+	}
+	word, number, _ := strings.Cut(strings.TrimRight(string(line), "\r\n"), " ")
+	port, err := strconv.ParseUint(number, 10, 32)
+	if word != "CONNECT" || err != nil {
+		return 0, fmt.Errorf("vsock: %q instead of CONNECT and a port", line)
+	}
+	return uint32(port), nil
+}
+
+// dial connects to the program that listens at a port of the host.
+func dial(path string, port uint32) (*net.UnixConn, error) {
+	return net.DialUnix("unix", nil, &net.UnixAddr{Name: fmt.Sprintf("%s_%d", path, port), Net: "unix"})
+}

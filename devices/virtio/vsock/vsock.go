@@ -1,0 +1,121 @@
+// Package vsock is the virtio socket device: connections between programs in the
+// guest and programs on the host, without a network. virtio §5.10.
+//
+// On the host they are unix sockets, as in Firecracker. A program there reaches
+// port 52 of the guest by connecting to the device's path and sending the line
+// "CONNECT 52"; the answer is "OK" and a number when a program in the guest has
+// accepted, and from then on the connection is the program's. A program in the
+// guest that connects to port 52 of the host (CID 2) reaches the one that listens
+// at the path with "_52" added.
+package vsock
+
+import (
+	"fmt"
+	"net"
+	"sync"
+
+	"vmm/devices/virtio"
+)
+
+// Context identifiers. virtio §5.10.4.
+const (
+	hostCID = 2
+	// MinCID and MaxCID are the first and the last that a guest can have.
+	MinCID = 3
+	MaxCID = 1<<32 - 2
+)
+
+// Queues. virtio §5.10.2.
+const (
+	queueReceive = iota // to the driver
+	queueTransmit
+	queueEvent
+
+	queueSize = 128
+)
+
+// Config describes a device.
+type Config struct {
+	CID  uint32 // of the guest
+	Path string // of the unix socket
+}
+
+// Device is a socket device.
+type Device struct {
+	config   Config
+	listener *net.UnixListener
+	accepts  sync.WaitGroup
+
+	mu      sync.Mutex
+	session *session // nil while the device is not active
+}
+
+var _ virtio.Device = (*Device)(nil)
+
+// New returns a device and begins to listen at its path.
+func New(c Config) (*Device, error) {
+	if c.CID < MinCID || c.CID > MaxCID {
+		return nil, fmt.Errorf("CID %d: a guest's is between %d and %d", c.CID, MinCID, uint32(MaxCID))
+	}
+	listener, err := listen(c.Path)
+	if err != nil {
+		return nil, err
+	}
+	d := &Device{config: c, listener: listener}
+	d.accepts.Go(d.accept)
+	return d, nil
+}
+
+// Info implements virtio.Device.
+func (d *Device) Info() virtio.Info {
+	return virtio.Info{
+		Type:   virtio.TypeVsock,
+		Queues: []uint16{queueReceive: queueSize, queueTransmit: queueSize, queueEvent: 8},
+	}
+}
+
+// ReadConfig implements virtio.Device: the configuration is the guest's CID.
+func (d *Device) ReadConfig(offset uint64, data []byte) {
+	virtio.ReadConfig(le.AppendUint64(nil, uint64(d.config.CID)), offset, data)
+}
+
+// WriteConfig implements virtio.Device.
+func (d *Device) WriteConfig(uint64, []byte) {}
+
+// Activate implements virtio.Device. The event queue tells a guest that has
+// migrated that its connections are gone; this one does not migrate.
+func (d *Device) Activate(env *virtio.Env) error {
+	rx, tx := env.Queues[queueReceive], env.Queues[queueTransmit]
+	if rx == nil || tx == nil {
+		return nil // a device that can do nothing
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.session = newSession(d.config, rx, tx)
+	return nil
+}
+
+// current is the session, or nil.
+func (d *Device) current() *session {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.session
+}
+
+// Reset implements virtio.Device.
+func (d *Device) Reset() {
+	d.mu.Lock()
+	s := d.session
+	d.session = nil
+	d.mu.Unlock()
+	if s != nil {
+		s.close()
+	}
+}
+
+// Close implements virtio.Device.
+func (d *Device) Close() error {
+	err := d.listener.Close() // and removes the socket
+	d.accepts.Wait()
+	return err
+}
