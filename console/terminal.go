@@ -3,6 +3,7 @@ package console
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -52,6 +53,30 @@ func (t *Terminal) Restore() {
 	}
 	// No error: a terminal that is gone needs no restoring.
 	t.restore.Do(func() { _ = term.Restore(int(t.in.Fd()), t.saved) })
+}
+
+// OnResize calls f with the terminal's size, now and whenever it changes, until
+// the function that it returns is called. It does nothing where there is no
+// terminal.
+func (t *Terminal) OnResize(f func(columns, rows uint16)) (stop func()) {
+	if t.saved == nil {
+		return func() {}
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGWINCH)
+	var done sync.WaitGroup
+	done.Go(func() {
+		for ok := true; ok; _, ok = <-signals {
+			if columns, rows, err := term.GetSize(int(t.in.Fd())); err == nil {
+				f(uint16(columns), uint16(rows))
+			}
+		}
+	})
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+		done.Wait()
+	}
 }
 
 // waitReadable waits until in has something to read, or its end, and reports

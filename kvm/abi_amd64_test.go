@@ -67,7 +67,7 @@ var constants = map[string]uint64{
 	"KVM_GET_REGS": reqGetRegs, "KVM_SET_REGS": reqSetRegs, "KVM_GET_SREGS": reqGetSregs, "KVM_SET_SREGS": reqSetSregs,
 	"KVM_TRANSLATE": reqTranslate, "KVM_GET_MSRS": reqGetMSRs, "KVM_SET_MSRS": reqSetMSRs, "KVM_GET_FPU": reqGetFPU,
 	"KVM_SET_FPU": reqSetFPU, "KVM_GET_LAPIC": reqGetLAPIC, "KVM_SET_LAPIC": reqSetLAPIC, "KVM_SET_CPUID2": reqSetCPUID2,
-	"KVM_GET_CPUID2": reqGetCPUID2, "KVM_NMI": reqNMI, "KVM_GET_VCPU_EVENTS": reqGetVCPUEvents, "KVM_SET_VCPU_EVENTS": reqSetVCPUEvents,
+	"KVM_GET_CPUID2": reqGetCPUID2, "KVM_NMI": reqNMI, "KVM_KVMCLOCK_CTRL": reqKVMClockCtrl, "KVM_GET_VCPU_EVENTS": reqGetVCPUEvents, "KVM_SET_VCPU_EVENTS": reqSetVCPUEvents,
 	"KVM_GET_DEBUGREGS": reqGetDebugRegs, "KVM_SET_DEBUGREGS": reqSetDebugRegs, "KVM_SET_TSC_KHZ": reqSetTSCKHz,
 	"KVM_GET_TSC_KHZ": reqGetTSCKHz, "KVM_GET_XSAVE": reqGetXSave, "KVM_SET_XSAVE": reqSetXSave, "KVM_GET_XCRS": reqGetXCRs,
 	"KVM_SET_XCRS": reqSetXCRs,

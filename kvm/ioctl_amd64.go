@@ -36,4 +36,5 @@ const (
 	reqSetXSave      = 0x5000aea5
 	reqGetXCRs       = 0x8188aea6
 	reqSetXCRs       = 0x4188aea7
+	reqKVMClockCtrl  = 0x0000aead
 )

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmm/boot"
+	"vmm/devices/virtio/balloon"
+	"vmm/devices/virtio/vsock"
 	"vmm/disk"
 	"vmm/memory"
 	"vmm/netdev"
@@ -41,14 +43,24 @@ type Config struct {
 	Disks []Disk
 	// Nets are the network cards.
 	Nets []Net
+	// Shares are folders of the host.
+	Shares []Share
+	// Vsock connects programs of the guest with programs of the host; nil for
+	// not.
+	Vsock *vsock.Config
+	// Balloon lets the guest lend memory back to the host; nil for not.
+	Balloon *balloon.Config
+	// VirtioConsole adds a virtio console, which then is the machine's
+	// console. What the guest writes to its serial port is seen too.
+	VirtioConsole bool
 	// RNG adds a source of random numbers.
 	RNG bool
 	// Transport is how the guest reaches virtio devices.
 	Transport Transport
 	// DebugExit adds a port whose write ends the machine with a value.
 	DebugExit bool
-	// Console receives what the guest writes to its serial port. Its Write
-	// may block: the guest waits.
+	// Console receives what the guest writes to its serial port and virtio
+	// console. Its Write may block: the guest waits.
 	Console io.Writer
 	// Log receives what the machine does; nil for nothing.
 	Log *slog.Logger
@@ -94,11 +106,19 @@ type Net struct {
 	Pcap string
 }
 
+// Share is a folder of the host that the guest can mount.
+type Share struct {
+	Path     string
+	Tag      string // what the guest mounts
+	ReadOnly bool
+}
+
 // MaxCPUs is the largest number of processors of a machine.
 const MaxCPUs = 64
 
-// DefaultCmdline is the command line for the devices that the machine has: the
-// serial port as console, and an immediate reset on a panic.
+// DefaultCmdline is the command line for the devices that every machine has: the
+// serial port as console, and an immediate reset on a panic. A machine with a
+// virtio console has hvc0 for ttyS0 in it.
 //
 // panic_warm makes Linux set the PC's warm-reset flag when a panic resets the
 // machine, and only then. It is how a panic is told from a reboot before the
@@ -108,6 +128,9 @@ const DefaultCmdline = "console=ttyS0 panic=-1 reboot=panic_warm"
 // cmdline is the command line as the guest gets it.
 func (c *Config) cmdline() string {
 	line := DefaultCmdline
+	if c.VirtioConsole {
+		line = strings.Replace(line, "ttyS0", "hvc0", 1)
+	}
 	if c.Cmdline != nil {
 		line = *c.Cmdline
 	}

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"vmm/kvm"
 )
@@ -9,8 +10,10 @@ import (
 // cpu is a processor of the machine: a vCPU and the loop around it.
 type cpu struct {
 	vcpu  *kvm.VCPU
-	exits uint64
+	exits atomic.Uint64
 	last  access // the last access that a device was asked for
+	// inside is set while the vCPU may execute the guest's instructions.
+	inside atomic.Bool
 }
 
 // access is a guest's access to a port or memory that came to vmm.
@@ -41,19 +44,29 @@ func (a access) String() string {
 func (c *cpu) loop(m *Machine) {
 	c.vcpu.LockThread()
 	for !m.stopping.Load() {
+		// First inside, then the look whether to be: Pause does it the other
+		// way round, and so one of the two sees the other.
+		c.inside.Store(true)
+		if m.paused.Load() {
+			c.inside.Store(false)
+			c.rest(m)
+			continue
+		}
 		exit, err := c.vcpu.Run()
+		c.inside.Store(false)
 		if err != nil {
 			m.stop(Outcome{}, err)
 			return
 		}
-		c.exits++
+		c.exits.Add(1)
 		switch exit.Reason {
 		case kvm.ExitIO:
 			c.portIO(m, exit.IO())
 		case kvm.ExitMMIO:
 			c.memoryIO(m, exit.MMIO())
 		case kvm.ExitInterrupted:
-			// The one who kicked has set stopping before. Clear, then look.
+			// The one who kicked has set stopping or paused before. Clear,
+			// then look.
 			c.vcpu.ClearKick()
 		case kvm.ExitShutdown:
 			c.crash(m, "triple fault")

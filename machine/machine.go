@@ -10,7 +10,8 @@ import (
 	"vmm/boot/acpi"
 	"vmm/devices"
 	"vmm/devices/pci"
-	"vmm/devices/serial"
+	"vmm/devices/virtio/balloon"
+	virtionet "vmm/devices/virtio/net"
 	"vmm/kvm"
 	"vmm/memory"
 )
@@ -22,7 +23,6 @@ type Machine struct {
 	memory *memory.Guest
 	ports  devices.Bus
 	mmio   devices.Bus
-	serial *serial.Port
 	cpus   []*cpu
 
 	pci       *pci.Root   // nil without
@@ -33,6 +33,14 @@ type Machine struct {
 
 	closers []func() error // in the order of construction
 
+	console Console
+	nets    []*virtionet.Device
+	balloon *balloon.Device // nil without
+
+	pausing sync.Mutex // one Pause or Resume at a time
+	paused  atomic.Bool
+	wake    sync.Cond // of paused and stopping, for processors at rest
+
 	stopping atomic.Bool
 	stopOnce sync.Once
 	stopped  chan struct{} // closed by stop
@@ -40,8 +48,25 @@ type Machine struct {
 	err      error         // likewise
 }
 
-// Serial is the guest's first serial port, for giving it input.
-func (m *Machine) Serial() *serial.Port { return m.serial }
+// Console is what a person types to: the guest's serial port or its virtio
+// console.
+type Console interface {
+	// Receive takes some of data, from its start, and says how much.
+	Receive(data []byte) int
+	// Ready has a value when Receive may take more than it did.
+	Ready() <-chan struct{}
+}
+
+// Console is the machine's console.
+func (m *Machine) Console() Console { return m.console }
+
+// ResizeConsole tells the guest how large the terminal is, where the console has
+// a way to.
+func (m *Machine) ResizeConsole(columns, rows uint16) {
+	if c, ok := m.console.(interface{ Resize(columns, rows uint16) }); ok {
+		c.Resize(columns, rows)
+	}
+}
 
 // Stats are counts of what happened, for reports after Run.
 type Stats struct {
@@ -49,11 +74,11 @@ type Stats struct {
 	Unclaimed uint64 `json:"unclaimed"` // accesses to ports and memory without a device
 }
 
-// Stats may be called once Run has returned.
+// Stats may be called at any time.
 func (m *Machine) Stats() Stats {
 	s := Stats{Unclaimed: m.ports.Unclaimed() + m.mmio.Unclaimed()}
 	for _, c := range m.cpus {
-		s.Exits += c.exits
+		s.Exits += c.exits.Load()
 	}
 	return s
 }
@@ -90,6 +115,9 @@ func (m *Machine) stop(o Outcome, err error) {
 		m.outcome, m.err = o, err
 		m.stopping.Store(true)
 		close(m.stopped)
+		m.wake.L.Lock() // whoever looked at stopping before waits by now
+		defer m.wake.L.Unlock()
+		m.wake.Broadcast()
 	})
 }
 

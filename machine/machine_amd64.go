@@ -3,6 +3,7 @@ package machine
 import (
 	"fmt"
 	"log/slog"
+	"sync"
 
 	"vmm/boot"
 	"vmm/boot/acpi"
@@ -52,6 +53,7 @@ func New(cfg Config) (_ *Machine, err error) {
 		return nil, err
 	}
 	m := &Machine{log: cfg.Log, stopped: make(chan struct{})}
+	m.wake.L = new(sync.Mutex)
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
@@ -159,13 +161,14 @@ func (m *Machine) addInterrupts() error {
 }
 
 func (m *Machine) addDevices(cfg Config) error {
-	m.serial = serial.New(m.line(irqCOM1), cfg.Console)
+	com1 := serial.New(m.line(irqCOM1), cfg.Console)
+	m.console = com1
 	parts := []struct {
 		base, size uint64
 		name       string
 		device     devices.Device
 	}{
-		{portCOM1, serial.Size, "serial", m.serial},
+		{portCOM1, serial.Size, "serial", com1},
 		{portI8042, i8042.Size, "i8042", i8042.New(m.reset)},
 		{portRTC, rtc.Size, "rtc", rtc.New(nil)},
 		{portPOST, postcode.Size, "post", postcode.New(m.bootMarker)},

@@ -6,12 +6,17 @@ import (
 	"net"
 
 	"vmm/devices/virtio"
+	"vmm/devices/virtio/balloon"
 	"vmm/devices/virtio/blk"
+	"vmm/devices/virtio/console"
 	virtionet "vmm/devices/virtio/net"
+	"vmm/devices/virtio/p9"
 	"vmm/devices/virtio/rng"
+	"vmm/devices/virtio/vsock"
 	"vmm/disk"
 	"vmm/kvm"
 	"vmm/netdev"
+	"vmm/share"
 )
 
 // addVirtio adds the devices that exist only in virtual machines.
@@ -21,20 +26,35 @@ func (m *Machine) addVirtio(cfg Config) error {
 		attach = m.attachMMIO
 	}
 	for _, c := range cfg.Disks {
-		d, err := openDisk(c)
-		if err != nil {
-			return err
-		}
-		if err := attach(d); err != nil {
+		if err := add(attach, c, openDisk); err != nil {
 			return err
 		}
 	}
 	for _, c := range cfg.Nets {
-		d, err := m.openNet(c)
-		if err != nil {
+		if err := add(attach, c, m.openNet); err != nil {
 			return err
 		}
-		if err := attach(d); err != nil {
+	}
+	for _, c := range cfg.Shares {
+		if err := add(attach, c, openShare); err != nil {
+			return err
+		}
+	}
+	if cfg.Vsock != nil {
+		if err := add(attach, *cfg.Vsock, openVsock); err != nil {
+			return err
+		}
+	}
+	if cfg.Balloon != nil {
+		m.balloon = balloon.New(*cfg.Balloon)
+		if err := attach(m.balloon); err != nil {
+			return err
+		}
+	}
+	if cfg.VirtioConsole {
+		c := console.New(cfg.Console)
+		m.console = c
+		if err := attach(c); err != nil {
 			return err
 		}
 	}
@@ -42,6 +62,15 @@ func (m *Machine) addVirtio(cfg Config) error {
 		return attach(rng.New())
 	}
 	return nil
+}
+
+// add opens what is behind a device, and attaches it.
+func add[C any](attach func(virtio.Device) error, c C, open func(C) (virtio.Device, error)) error {
+	d, err := open(c)
+	if err != nil {
+		return err
+	}
+	return attach(d)
 }
 
 func openDisk(c Disk) (virtio.Device, error) {
@@ -99,6 +128,28 @@ func (m *Machine) openNet(c Net) (_ virtio.Device, err error) {
 	if err != nil {
 		config.Port.Close()
 		return nil, fmt.Errorf("net: %w", err)
+	}
+	m.nets = append(m.nets, d)
+	return d, nil
+}
+
+func openShare(c Share) (virtio.Device, error) {
+	folder, err := share.Open(c.Path, c.ReadOnly)
+	if err != nil {
+		return nil, err
+	}
+	d, err := p9.New(c.Tag, folder)
+	if err != nil {
+		folder.Close()
+		return nil, fmt.Errorf("share %s: %w", c.Path, err)
+	}
+	return d, nil
+}
+
+func openVsock(c vsock.Config) (virtio.Device, error) {
+	d, err := vsock.New(c)
+	if err != nil {
+		return nil, fmt.Errorf("vsock: %w", err)
 	}
 	return d, nil
 }

@@ -15,6 +15,9 @@ import (
 
 	"vmm/boot"
 	"vmm/console"
+	"vmm/control"
+	"vmm/devices/virtio/balloon"
+	"vmm/devices/virtio/vsock"
 	"vmm/disk"
 	"vmm/machine"
 )
@@ -30,6 +33,11 @@ type bootFlags struct {
 	disks                  []machine.Disk
 	nets                   []machine.Net
 	rootfs                 string
+	shares                 []machine.Share
+	vsock                  *vsock.Config
+	balloon                *balloon.Config
+	console                consoleKind
+	control                string
 	rng                    bool
 	transport              machine.Transport
 	timeout                time.Duration
@@ -37,7 +45,7 @@ type bootFlags struct {
 }
 
 func newBoot() *cobra.Command {
-	f := bootFlags{memory: 512 << 20, transport: machine.TransportAuto}
+	f := bootFlags{memory: 512 << 20, transport: machine.TransportAuto, console: consoleSerial}
 	cmd := &cobra.Command{
 		Use:   "boot",
 		Short: "Boot a kernel in a virtual machine",
@@ -55,8 +63,11 @@ value to the --debug-exit port.`,
   vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img
   vmm boot --kernel vmlinuz --initrd initrd.img --disk path=data.img,serial=data,iops=500 --disk path=base.qcow2,format=qcow2,ro
   vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --net user,hostfwd=tcp:127.0.0.1:2222-:22
+  vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --net tap=tap0,queues=2 --cpus 2
+  vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --share path=src,tag=src,ro --vsock cid=3,uds=vm.vsock
+  vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --balloon size=128M,free-page-reporting --control vm.sock
   vmm boot --kernel vmlinux --boot-protocol pvh --timeout 30s </dev/null >boot.log`,
-		Args: usage(cobra.NoArgs),
+		Args: usage(f.args),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.run(cmd.Flags().Changed("cmdline"))
 		},
@@ -74,6 +85,13 @@ value to the --debug-exit port.`,
 	fl.StringVar(&f.rootfs, "rootfs", "", "image `file` to use as first disk and root file system: --disk path=file, --append \"root=/dev/vda rw\"")
 	fl.Var(&listFlag[machine.Disk]{&f.disks, parseDisk, "disk"}, "disk", "add a disk: path=FILE[,ro][,format=raw|qcow2][,serial=S][,cache=writeback|none]\n[,iops=N][,bw=BYTES][,queues=N]; may be repeated")
 	fl.Var(&listFlag[machine.Net]{&f.nets, parseNet, "net"}, "net", "add a network card: user[,hostfwd=tcp:127.0.0.1:8080-:80]... for a network of its own,\nor tap=NAME[,queues=N] for one of the host's; [,mac=ADDRESS][,pcap=FILE]; may be repeated")
+	fl.Var(&listFlag[machine.Share]{&f.shares, parseShare, "share"}, "share", "share a folder: path=DIR,tag=NAME[,ro]; in the guest: mount -t 9p -o trans=virtio NAME /mnt;\nmay be repeated")
+	fl.Var(&deviceFlag[vsock.Config]{&f.vsock, parseVsock, "vsock"}, "vsock", "connect programs of guest and host: cid=N,uds=PATH; a host's program connects to the unix\nsocket PATH and says \"CONNECT port\", and listens at PATH_port for the guest's")
+	fl.Var(&deviceFlag[balloon.Config]{&f.balloon, parseBalloon, "balloon"}, "balloon", "let the guest lend memory back: [size=SIZE][,free-page-reporting]")
+	fl.Lookup("balloon").NoOptDefVal = " "
+	fl.Var(&choiceFlag[consoleKind]{&f.console, []consoleKind{consoleSerial, consoleVirtio}},
+		"console", "the guest's console: serial (ttyS0) or virtio (hvc0, beside the serial port)")
+	fl.StringVar(&f.control, "control", "", "`path` of a unix socket for 'vmm ctl'")
 	fl.BoolVar(&f.rng, "rng", true, "add a source of random numbers")
 	fl.Var(&choiceFlag[machine.Transport]{&f.transport, []machine.Transport{machine.TransportAuto, machine.TransportMMIO, machine.TransportPCI}},
 		"transport", "how the guest reaches virtio devices: auto, mmio or pci")
@@ -83,6 +101,27 @@ value to the --debug-exit port.`,
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log what vmm does on standard error")
 	return cmd
 }
+
+// args takes the arguments that are not flags. There is one at the most: the
+// value of --balloon, which is optional, and which pflag therefore leaves alone
+// unless an equals sign ties it to the flag.
+func (f *bootFlags) args(cmd *cobra.Command, args []string) (err error) {
+	if len(args) == 1 && f.balloon != nil && *f.balloon == (balloon.Config{}) {
+		if f.balloon, err = parseBalloon(args[0]); err != nil {
+			err = fmt.Errorf("--balloon %q: %w", args[0], err)
+		}
+		return err
+	}
+	return cobra.NoArgs(cmd, args)
+}
+
+// consoleKind is what the guest has for a console.
+type consoleKind string
+
+const (
+	consoleSerial consoleKind = "serial"
+	consoleVirtio consoleKind = "virtio"
+)
 
 // sizeFlag is a number of bytes, written like 512M.
 type sizeFlag uint64
@@ -119,8 +158,13 @@ func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 		DebugExit: f.debugExit,
 		Disks:     f.disks,
 		Nets:      f.nets,
+		Shares:    f.shares,
+		Vsock:     f.vsock,
+		Balloon:   f.balloon,
 		RNG:       f.rng,
 		Transport: f.transport,
+
+		VirtioConsole: f.console == consoleVirtio,
 	}
 	if f.rootfs != "" {
 		root := machine.Disk{Config: disk.Config{Path: f.rootfs}}
@@ -180,19 +224,31 @@ func (f *bootFlags) run(ownCmdline bool) error {
 		return err
 	}
 	defer m.Close()
+	if f.control != "" {
+		server, err := control.Serve(f.control, controlled{
+			Machine: m, stop: func() { cancel(errQuit) }, config: cfg,
+			seconds: func() float64 { return time.Since(start).Seconds() },
+		})
+		if err != nil {
+			return err
+		}
+		defer server.Close()
+	}
 	terminal, err := console.OpenTerminal(os.Stdin)
 	if err != nil {
 		return err
 	}
 	defer terminal.Restore()
-	input, err := terminal.Start(m.Serial(), console.Commands{
+	input, err := terminal.Start(m.Console(), console.Commands{
 		Quit: func() { cancel(errQuit) },
 		Help: func() { _, _ = out.Write([]byte(strings.ReplaceAll(console.Help, "\n", "\r\n"))) },
 	})
 	if err != nil {
 		return err
 	}
+	stopResizing := terminal.OnResize(m.ResizeConsole)
 	outcome, err := m.Run(ctx)
+	stopResizing()
 	if err == nil {
 		err = lost
 	}

@@ -2,10 +2,14 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net"
+	"strconv"
 	"strings"
 
+	"vmm/devices/virtio/balloon"
 	"vmm/devices/virtio/blk"
+	"vmm/devices/virtio/vsock"
 	"vmm/disk"
 	"vmm/machine"
 	"vmm/netdev"
@@ -63,4 +67,39 @@ func mac(key string, p *net.HardwareAddr) option {
 		*p = m
 		return err
 	}}
+}
+
+// parseShare reads the value of --share.
+func parseShare(v string) (machine.Share, error) {
+	var s machine.Share
+	err := parseOptions(v, text("path", &s.Path).must(), text("tag", &s.Tag).must(), flag("ro", &s.ReadOnly))
+	return s, err
+}
+
+// parseVsock reads the value of --vsock.
+func parseVsock(v string) (*vsock.Config, error) {
+	var c vsock.Config
+	cid := option{key: "cid", set: func(v string) error {
+		n, err := strconv.ParseUint(v, 10, 32)
+		if err != nil || n < vsock.MinCID || n > vsock.MaxCID {
+			return fmt.Errorf("%q is not a number from %d to %d", v, vsock.MinCID, uint32(vsock.MaxCID))
+		}
+		c.CID = uint32(n)
+		return nil
+	}}
+	err := parseOptions(v, cid.must(), text("uds", &c.Path).must())
+	return &c, err
+}
+
+// parseBalloon reads the value of --balloon, which may be left out.
+func parseBalloon(v string) (*balloon.Config, error) {
+	var c balloon.Config
+	if v = strings.TrimSpace(v); v == "" { // --balloon alone
+		return &c, nil
+	}
+	err := parseOptions(v, option{key: "size", set: func(v string) (err error) {
+		c.Size, err = machine.ParseSize(v)
+		return err
+	}}, flag("free-page-reporting", &c.Reporting))
+	return &c, err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -138,4 +139,21 @@ func (c *choiceFlag[T]) Set(v string) error {
 	}
 	*c.value = T(v)
 	return nil
+}
+
+// deviceFlag is a flag that adds a device of which there is one.
+type deviceFlag[T any] struct {
+	device **T
+	parse  func(string) (*T, error)
+	kind   string
+}
+
+func (d *deviceFlag[T]) String() string { return "" }
+func (d *deviceFlag[T]) Type() string   { return d.kind }
+func (d *deviceFlag[T]) Set(v string) (err error) {
+	if *d.device != nil {
+		return errors.New("there is only one")
+	}
+	*d.device, err = d.parse(v)
+	return err
 }

@@ -4,39 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
-
-// listen listens at a path. A socket that a vmm left behind there which was
-// killed is replaced; one that somebody listens at is not.
-func listen(path string) (*net.UnixListener, error) {
-	addr := &net.UnixAddr{Name: path, Net: "unix"}
-	l, err := net.ListenUnix("unix", addr)
-	if errors.Is(err, unix.EADDRINUSE) {
-		c, dialErr := net.DialUnix("unix", nil, addr)
-		if dialErr == nil {
-			c.Close()
-			return nil, fmt.Errorf("%s: a program listens there already; choose another path", path)
-		}
-		info, statErr := os.Lstat(path)
-		if statErr != nil || info.Mode().Type() != os.ModeSocket || !errors.Is(dialErr, unix.ECONNREFUSED) {
-			return nil, fmt.Errorf("%s: not a socket; choose another path", path)
-		}
-		if err := os.Remove(path); err != nil {
-			return nil, err
-		}
-		l, err = net.ListenUnix("unix", addr)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("listen at %s: %w", path, errors.Unwrap(errors.Unwrap(err)))
-	}
-	return l, nil
-}
 
 // maxGreetings is how many programs may be about to say which port they want.
 const maxGreetings = 128

@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"vmm/devices/virtio"
+	"vmm/socket"
 )
 
 // Context identifiers. virtio §5.10.4.
@@ -57,7 +58,7 @@ func New(c Config) (*Device, error) {
 	if c.CID < MinCID || c.CID > MaxCID {
 		return nil, fmt.Errorf("CID %d: a guest's is between %d and %d", c.CID, MinCID, uint32(MaxCID))
 	}
-	listener, err := listen(c.Path)
+	listener, err := socket.Listen(c.Path)
 	if err != nil {
 		return nil, err
 	}

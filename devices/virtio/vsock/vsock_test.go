@@ -539,42 +539,6 @@ func TestTooMany(t *testing.T) {
 	g.expect(opResponse)
 }
 
-func TestListen(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "vsock")
-	first, err := New(Config{CID: 3, Path: path})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := New(Config{CID: 3, Path: path}); err == nil || !strings.Contains(err.Error(), "listens there already") {
-		t.Errorf("twice: %v", err)
-	}
-	// As after a vmm that was killed.
-	first.listener.SetUnlinkOnClose(false)
-	if err := first.Close(); err != nil {
-		t.Fatal(err)
-	}
-	second, err := New(Config{CID: 3, Path: path})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := second.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(path); err == nil {
-		t.Error("the socket is left behind")
-	}
-	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := New(Config{CID: 3, Path: path}); err == nil || !strings.Contains(err.Error(), "not a socket") {
-		t.Errorf("a file: %v", err)
-	}
-	if _, err := New(Config{CID: 3, Path: dir + "/none/x"}); err == nil || !strings.Contains(err.Error(), "no such file") {
-		t.Errorf("no folder: %v", err)
-	}
-}
-
 func FuzzDevice(f *testing.F) {
 	request := make([]byte, 80)
 	copy(request, []byte{7, 0, 0, 63, 5, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 52})

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"vmm/control"
+	"vmm/machine"
+)
+
+func newCtl() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "ctl PATH COMMAND",
+		Short: "Control a running machine",
+		Long: `Control the machine that was started with --control PATH.
+
+  pause           stop its processors
+  resume          let them go on
+  stop            end it at once, as Ctrl-A x does
+  status          show how it is doing, as JSON
+  balloon SIZE    have the guest lend SIZE of its memory back to the host
+  link CARD up    plug a network card's cable in; "down" plugs it out
+
+Exit status: 0 when it was done, 1 when it was not, 2 after wrong usage.`,
+		Example: `  vmm boot --kernel vmlinuz --initrd initrd.img --balloon --control vm.sock
+  vmm ctl vm.sock pause
+  vmm ctl vm.sock balloon 256M
+  vmm ctl vm.sock link 0 down`,
+		Args: usage(cobra.MinimumNArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := parseCommand(args[1:])
+			if err != nil {
+				return usageError{fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())}
+			}
+			answer, err := control.Call(args[0], r)
+			if err != nil || answer.Status == nil {
+				return err
+			}
+			out := json.NewEncoder(os.Stdout)
+			out.SetIndent("", "  ")
+			return out.Encode(answer.Status)
+		},
+	}
+	return cmd
+}
+
+// parseCommand reads the words of a command.
+func parseCommand(words []string) (control.Request, error) {
+	r := control.Request{Command: words[0]}
+	args := words[1:]
+	takes := map[string]int{
+		control.Pause: 0, control.Resume: 0, control.Stop: 0, control.ShowAll: 0, control.Balloon: 1, control.Link: 2,
+	}
+	n, ok := takes[r.Command]
+	if !ok {
+		return r, fmt.Errorf("%q is not a command", r.Command)
+	}
+	if len(args) != n {
+		return r, fmt.Errorf("%s takes %d arguments", r.Command, n)
+	}
+	switch r.Command {
+	case control.Balloon:
+		size, err := machine.ParseSize(args[0])
+		r.Size = &size
+		return r, err
+	case control.Link:
+		card, err := strconv.Atoi(args[0])
+		if err != nil || args[1] != "up" && args[1] != "down" {
+			return r, fmt.Errorf("link %s %s: it takes a card's number and up or down", args[0], args[1])
+		}
+		up := args[1] == "up"
+		r.Card, r.Up = card, &up
+	}
+	return r, nil
+}
+
+// controlled is a machine as its control socket sees it.
+type controlled struct {
+	*machine.Machine
+	stop    func()
+	config  machine.Config
+	seconds func() float64
+}
+
+func (c controlled) Stop() { c.stop() }
+
+func (c controlled) Status() control.Status {
+	s := control.Status{
+		State: "running", PID: os.Getpid(), Seconds: c.seconds(),
+		CPUs: c.config.CPUs, Memory: c.config.Memory, Resident: resident(), Exits: c.Stats().Exits,
+	}
+	if c.Paused() {
+		s.State = "paused"
+	}
+	if target, actual, ok := c.BalloonSize(); ok {
+		s.Balloon = &control.BalloonStatus{Target: target, Actual: actual, Guest: c.GuestMemory()}
+	}
+	return s
+}
+
+// resident is how much memory this process has in use, in bytes. proc(5),
+// /proc/pid/statm.
+func resident() uint64 {
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	var size, pages uint64
+	if _, err := fmt.Sscan(string(text), &size, &pages); err != nil {
+		return 0
+	}
+	return pages * uint64(os.Getpagesize())
+}

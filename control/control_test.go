@@ -1,0 +1,137 @@
+package control
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// machine notes what it is asked for.
+type machine struct {
+	mu    sync.Mutex
+	calls []string
+}
+
+func (m *machine) note(format string, args ...any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.calls = append(m.calls, fmt.Sprintf(format, args...))
+}
+
+func (m *machine) Pause()         { m.note("pause") }
+func (m *machine) Resume()        { m.note("resume") }
+func (m *machine) Stop()          { m.note("stop") }
+func (m *machine) Status() Status { return Status{State: "running", CPUs: 3} }
+
+func (m *machine) SetBalloon(size uint64) error {
+	m.note("balloon %d", size)
+	if size > 1000 {
+		return errors.New("too large")
+	}
+	return nil
+}
+
+func (m *machine) SetLink(card int, up bool) error {
+	m.note("link %d %v", card, up)
+	return nil
+}
+
+func serve(t *testing.T) (*machine, string) {
+	t.Helper()
+	m, path := &machine{}, filepath.Join(t.TempDir(), "control")
+	s, err := Serve(path, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m, path
+}
+
+func TestCommands(t *testing.T) {
+	m, path := serve(t)
+	size, large, up := uint64(100), uint64(2000), true
+	for _, r := range []Request{
+		{Command: Pause}, {Command: Resume}, {Command: Balloon, Size: &size}, {Command: Link, Card: 1, Up: &up}, {Command: Stop},
+	} {
+		if _, err := Call(path, r); err != nil {
+			t.Error(err)
+		}
+	}
+	answer, err := Call(path, Request{Command: ShowAll})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&Status{State: "running", CPUs: 3}, answer.Status); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := Call(path, Request{Command: Balloon, Size: &large}); err == nil || !strings.Contains(err.Error(), "too large") {
+		t.Errorf("%v; want what the machine says", err)
+	}
+	if diff := cmp.Diff([]string{"pause", "resume", "balloon 100", "link 1 true", "stop", "balloon 2000"}, m.calls); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestBadRequests(t *testing.T) {
+	_, path := serve(t)
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	lines := bufio.NewReader(c)
+	for _, tt := range []struct{ request, want string }{
+		{`nonsense`, "not a request"},
+		{`{"command":"explode"}`, "is not a command"},
+		{`{"command":"balloon"}`, "needs a size"},
+		{`{"command":"balloon","size":-1}`, "not a request"},
+		{`{"command":"link"}`, "needs up"},
+		{`{"command":"pause","sise":1}`, "not a request"},
+		{`{"command":"pause"}`, "{}"},
+		{strings.Repeat("x", maxRequest), "more than"},
+	} {
+		fmt.Fprintln(c, tt.request)
+		if answer, err := lines.ReadString('\n'); err != nil || !strings.Contains(answer, tt.want) {
+			t.Errorf("%.40s: %q, %v; want %q", tt.request, answer, err, tt.want)
+		}
+	}
+}
+
+func TestNobodyThere(t *testing.T) {
+	_, err := Call(filepath.Join(t.TempDir(), "none"), Request{Command: Pause})
+	if err == nil || !strings.Contains(err.Error(), "no machine at") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A server with idle clients closes all the same, and too many are refused.
+func TestClose(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control")
+	s, err := Serve(path, &machine{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range maxConnections + 4 {
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}

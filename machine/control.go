@@ -1,0 +1,55 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Paused reports whether the processors are at rest.
+func (m *Machine) Paused() bool { return m.paused.Load() }
+
+// SetLink plugs the cable of a network card in or out; cards count from 0.
+func (m *Machine) SetLink(card int, up bool) error {
+	if card < 0 || card >= len(m.nets) {
+		return fmt.Errorf("there is no network card %d: the machine has %d, and they count from 0", card, len(m.nets))
+	}
+	m.nets[card].SetLink(up)
+	return nil
+}
+
+var errNoBalloon = errors.New("the machine has no balloon; start it with --balloon")
+
+// SetBalloon sets how much of its memory the guest lends back, in bytes.
+func (m *Machine) SetBalloon(size uint64) error {
+	if m.balloon == nil {
+		return errNoBalloon
+	}
+	if all := m.memory.Size(); size > all {
+		return fmt.Errorf("a balloon of %d bytes: the machine has %d", size, all)
+	}
+	m.balloon.SetSize(size)
+	return nil
+}
+
+// BalloonSize is how much memory is in the balloon: what was asked for and what
+// the guest says, in bytes. It is false without a balloon.
+func (m *Machine) BalloonSize() (target, actual uint64, ok bool) {
+	if m.balloon == nil {
+		return 0, 0, false
+	}
+	target, actual = m.balloon.Size()
+	return target, actual, true
+}
+
+// statsTimeout is how long a guest may take to say how it uses its memory.
+const statsTimeout = time.Second
+
+// GuestMemory is how the guest says that it uses its memory; nil when it does
+// not. A paused machine is not asked.
+func (m *Machine) GuestMemory() map[string]uint64 {
+	if m.balloon == nil || m.Paused() {
+		return nil
+	}
+	return m.balloon.Stats(statsTimeout)
+}
