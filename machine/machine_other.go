@@ -21,6 +21,8 @@ func New(Config) (*Machine, error) {
 
 func (c *cpu) report(_ *Machine, reason string) *Crash { return &Crash{Reason: reason} }
 
+func (c *cpu) resumed() {}
+
 func (m *Machine) logProcessors() {}
 
 // WriteTo writes the crash for a person to read.

@@ -38,6 +38,5 @@ func (c *cpu) rest(m *Machine) {
 		m.wake.Wait()
 	}
 	m.wake.L.Unlock()
-	// It fails for a guest that has no use for it.
-	_ = c.vcpu.PausedClock()
+	c.resumed()
 }
