@@ -30,6 +30,10 @@ demo: packages build ## boot Debian's kernel, look around inside, power off
 shell: packages build ## boot Debian's kernel to a shell (Ctrl-A x ends it)
 	@guest-images/boot
 
+.PHONY: guest-debian
+guest-debian: packages build ## make a Debian 12 image with systemd, networkd and sshd (cached)
+	@guest-images/debian/build
+
 .PHONY: test
 test: packages build ## run all tests: units and tiny guests here, whole systems here or in the lab
 	go test $(UNIT)

@@ -87,7 +87,7 @@ virtual machine on Linux KVM, and shows how that works.`,
 		}
 		return usageError{fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())}
 	})
-	root.AddCommand(newBoot(), newCtl(), newDoctor(), newInspect(), newVersion())
+	root.AddCommand(newBoot(), newCtl(), newDoctor(), newImage(), newInspect(), newVersion())
 	return root
 }
 

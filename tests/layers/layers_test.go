@@ -28,13 +28,14 @@ var may = map[string][]string{
 	"vmm/devices/virtio/vsock":      {"vmm/devices/virtio", "vmm/memory", "vmm/socket"},
 	"vmm/control":                   {"vmm/socket"},
 	"vmm/share":                     {},
+	"vmm/image":                     {},
 	"vmm/socket":                    {},
 	"vmm/netdev":                    {"vmm/memory"},
 	"vmm/devices/virtio/virtiotest": {"vmm/devices", "vmm/devices/pci", "vmm/devices/virtio", "vmm/memory"},
 	"vmm/disk":                      {"vmm/memory"},
 	"vmm/doctor":                    {"vmm/kvm", "vmm/memory"},
 	"vmm/machine":                   {"vmm/boot", "vmm/boot/", "vmm/devices", "vmm/devices/", "vmm/disk", "vmm/kvm", "vmm/memory", "vmm/netdev", "vmm/share"},
-	"vmm/cmd/":                      {"vmm/machine", "vmm/control", "vmm/boot", "vmm/boot/", "vmm/console", "vmm/disk", "vmm/netdev", "vmm/doctor", "vmm/devices/virtio/"},
+	"vmm/cmd/":                      {"vmm/machine", "vmm/control", "vmm/image", "vmm/boot", "vmm/boot/", "vmm/console", "vmm/disk", "vmm/netdev", "vmm/doctor", "vmm/devices/virtio/"},
 }
 
 // rule finds the entry of may for a package: its own, or that of the nearest

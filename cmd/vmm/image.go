@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"vmm/image"
+)
+
+func newImage() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "image",
+		Short: "Make disk images",
+		Args:  usage(cobra.NoArgs),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newImageBuild())
+	return cmd
+}
+
+func newImageBuild() *cobra.Command {
+	var c image.Config
+	var size sizeFlag
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "build --from SOURCE [PATH] -o FILE",
+		Short: "Make an image with an ext4 file system",
+		Long: `Make a disk image with an ext4 file system, for --rootfs and --disk of vmm boot.
+It needs no root, but the programs tar, mke2fs and fakeroot, and mmdebstrap for
+Debian.
+
+SOURCE is where the files come from:
+  debian      packages of Debian 12: a system that boots, with a kernel
+  dir         the folder PATH
+  tar         the archive PATH, compressed or not
+  oci-layout  the container image in the folder PATH
+
+Kernels and initial RAM disks in the image's /boot are copied to FILE.boot/.`,
+		Example: `  vmm image build --from debian --package openssh-server -o debian.img
+  vmm boot --kernel debian.img.boot/vmlinuz-* --initrd debian.img.boot/initrd.img-* --rootfs debian.img
+  vmm image build --from dir rootfs/ --size 2G -o rootfs.img
+  docker export my-container | vmm image build --from tar /dev/stdin -o my.img
+  skopeo copy docker://alpine oci:alpine && vmm image build --from oci-layout alpine -o alpine.img`,
+		Args: usage(func(cmd *cobra.Command, args []string) error {
+			if want := map[bool]int{true: 0, false: 1}[c.From == image.Debian]; len(args) != want {
+				return fmt.Errorf("an image from %q takes %d paths", c.From, want)
+			}
+			return nil
+		}),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				c.Path = args[0]
+			}
+			c.Size, c.Log = uint64(size), io.Discard
+			if verbose {
+				c.Log = os.Stderr
+			}
+			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			return image.Build(ctx, c)
+		},
+	}
+	fl := cmd.Flags()
+	fl.SortFlags = false
+	fl.Var(&choiceFlag[image.Source]{&c.From, []image.Source{image.Debian, image.Dir, image.Tar, image.OCI}}, "from", "where the files come from: debian, dir, tar or oci-layout")
+	fl.StringVarP(&c.Output, "output", "o", "", "the image `file` to make")
+	fl.Var(&size, "size", "`size` of the file system (default what is in it, and half as much again)")
+	fl.StringSliceVar(&c.Packages, "package", nil, "Debian `package` to add; may be repeated")
+	fl.StringVar(&c.Overlay, "overlay", "", "`folder` whose files are added, owned by root")
+	fl.BoolVarP(&verbose, "verbose", "v", false, "show what the programs say")
+	for _, name := range []string{"from", "output"} {
+		if err := cmd.MarkFlagRequired(name); err != nil {
+			panic(err) // no such flag: a mistake above
+		}
+	}
+	return cmd
+}
