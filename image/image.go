@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,7 +25,7 @@ type Source string
 // The sources.
 const (
 	Debian Source = "debian"     // packages, from Debian's archive
-	Dir    Source = "dir"        // a folder
+	Dir    Source = "dir"        // a folder; made by another than root, all of it is root's in the image
 	Tar    Source = "tar"        // an archive, compressed or not
 	OCI    Source = "oci-layout" // a folder with a container image
 )
@@ -65,10 +66,16 @@ func Build(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return err
 	}
+	stop := context.AfterFunc(ctx, func() { contents.Close() }) // who reads it may be waiting for more
 	packErr := c.pack(ctx, work, contents)
+	stop()
 	contents.Close()
 	// The end of what writes the archive says more than that of its reader.
-	if err := errors.Join(done(), packErr); err != nil {
+	err = errors.Join(done(), packErr)
+	if ctx.Err() != nil {
+		return errors.New("interrupted; no image was made")
+	}
+	if err != nil {
 		return err
 	}
 	if err := os.Rename(filepath.Join(work, "image"), c.Output); err != nil {
@@ -139,6 +146,8 @@ func (c *Config) run(cmd *exec.Cmd) error {
 	if cmd.Stdout == nil {
 		cmd.Stdout = cmd.Stderr
 	}
+	// A program that is killed may have left its input waiting.
+	cmd.WaitDelay = time.Second
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("%s: %w: %s", filepath.Base(cmd.Args[0]), err, last)
 	}
@@ -162,7 +171,11 @@ func (c *Config) open(ctx context.Context, work string) (contents io.ReadCloser,
 	none := func() error { return nil }
 	switch c.From {
 	case Dir:
-		return c.pipe(exec.CommandContext(ctx, "tar", "-c", "--xattrs", "--one-file-system", "-C", c.Path, "-f", "-", "."))
+		args := []string{"tar", "-c", "--xattrs", "--one-file-system", "-C", c.Path, "-f", "-"}
+		if os.Geteuid() != 0 {
+			args = append(args, "--owner=0", "--group=0")
+		}
+		return c.pipe(exec.CommandContext(ctx, args[0], append(args[1:], ".")...))
 	case Tar:
 		file, err := os.Open(c.Path)
 		if err != nil {

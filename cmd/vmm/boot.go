@@ -247,7 +247,13 @@ func (f *bootFlags) run(ownCmdline bool) error {
 		return err
 	}
 	stopResizing := terminal.OnResize(m.ResizeConsole)
+	trimming := time.AfterFunc(trimAfter, func() {
+		if err := trim(); err != nil {
+			cfg.Log.Debug("memory not given back", "error", err)
+		}
+	})
 	outcome, err := m.Run(ctx)
+	trimming.Stop()
 	stopResizing()
 	if err == nil {
 		err = lost

@@ -37,7 +37,7 @@ Debian.
 
 SOURCE is where the files come from:
   debian      packages of Debian 12: a system that boots, with a kernel
-  dir         the folder PATH
+  dir         the folder PATH; what another than root makes is root's in the image
   tar         the archive PATH, compressed or not
   oci-layout  the container image in the folder PATH
 

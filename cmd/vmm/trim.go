@@ -1,0 +1,49 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// trimAfter is how long after its start a machine has become what it will be,
+// and vmm with it.
+const trimAfter = 2 * time.Second
+
+// trim gives back memory that only the start of vmm needed: what the heap no
+// longer uses, and the pages of the program itself, of which the initializers of
+// packages touch most and a running machine few. Those come back from the page
+// cache as they are needed.
+func trim() error {
+	debug.FreeOSMemory()
+	program, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	maps, err := os.Open("/proc/self/maps")
+	if err != nil {
+		return err
+	}
+	defer maps.Close()
+	for lines := bufio.NewScanner(maps); lines.Scan(); {
+		var start, end uintptr
+		var access string
+		// 00400000-005e4000 r-xp 00000000 08:01 17 /bin/vmm (proc(5))
+		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s", &start, &end, &access); err != nil {
+			return fmt.Errorf("/proc/self/maps: %w", err)
+		}
+		// What is writable may have been written, and would be lost.
+		if strings.Contains(access, "w") || !strings.HasSuffix(lines.Text(), " "+program) {
+			continue
+		}
+		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, start, end-start, unix.MADV_DONTNEED); errno != 0 {
+			return fmt.Errorf("madvise: %w", errno)
+		}
+	}
+	return nil
+}
