@@ -6,6 +6,7 @@ package virtiotest
 
 import (
 	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,7 +32,6 @@ type Driver struct {
 
 	t    testing.TB
 	free uint64 // guest memory from here on is not used yet
-	word [4]byte
 }
 
 // Registers of the MMIO transport. virtio §4.2.2.
@@ -163,10 +163,16 @@ func (d *Driver) Enable(i int, r *Ring) {
 	d.Set(regQueueReady, 1)
 }
 
+// words are the operands of writes to registers: several CPUs may write at
+// once, and a write is to allocate nothing.
+var words = sync.Pool{New: func() any { return new([4]byte) }}
+
 // Set writes a register.
 func (d *Driver) Set(reg uint64, v uint32) {
-	le.PutUint32(d.word[:], v)
-	d.Regs.Write(reg, d.word[:])
+	word := words.Get().(*[4]byte)
+	defer words.Put(word)
+	le.PutUint32(word[:], v)
+	d.Regs.Write(reg, word[:])
 }
 
 // Get reads a register.
