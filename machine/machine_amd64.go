@@ -29,13 +29,16 @@ const (
 // Ports and interrupts. Those below 0x100, the serial port and its interrupt
 // are where the IBM PC put them.
 const (
-	portRTC       = 0x70
-	portPOST      = 0x80
-	portI8042     = 0x60
-	portDebugExit = 0xf4
-	portCOM1      = 0x3f8
-	portPvpanic   = 0x505
-	portPower     = 0x600
+	portPIT          = 0x40
+	portI8042Data    = 0x60
+	portPITGate      = 0x61
+	portI8042Command = 0x64
+	portRTC          = 0x70
+	portPOST         = 0x80
+	portDebugExit    = 0xf4
+	portCOM1         = 0x3f8
+	portPvpanic      = 0x505
+	portPower        = 0x600
 
 	irqCOM1 = 4
 )
@@ -150,26 +153,26 @@ func (m *Machine) addMemory(cfg Config) error {
 	return nil
 }
 
-// addInterrupts adds the interrupt controllers and the timer that KVM has. They
-// come after memory: KVM, asked to change memory, waits until nobody reads what
-// it changed before, and these change much. The other order costs 5 ms.
-func (m *Machine) addInterrupts() error {
-	if err := m.vm.CreateIRQChip(); err != nil {
-		return err
-	}
-	return m.vm.CreatePIT()
-}
+// addInterrupts adds the interrupt controllers. They come after memory: KVM,
+// asked to change memory, waits until nobody reads what it changed before, and
+// these change much. The other order costs 5 ms.
+func (m *Machine) addInterrupts() error { return m.vm.CreateIRQChip() }
 
 func (m *Machine) addDevices(cfg Config) error {
 	com1 := serial.New(m.line(irqCOM1), cfg.Console)
 	m.console = com1
+	timer := &pit{chip: m.vm, log: m.log}
+	keyboard := i8042.New(m.reset)
 	parts := []struct {
 		base, size uint64
 		name       string
 		device     devices.Device
 	}{
 		{portCOM1, serial.Size, "serial", com1},
-		{portI8042, i8042.Size, "i8042", i8042.New(m.reset)},
+		{portPIT, pitCountersSize, "pit", timer.counters()},
+		{portI8042Data, i8042.PortSize, "i8042-data", keyboard.Data()},
+		{portPITGate, pitGateSize, "pit-gate", timer.gate()},
+		{portI8042Command, i8042.PortSize, "i8042-command", keyboard.Command()},
 		{portRTC, rtc.Size, "rtc", rtc.New(nil)},
 		{portPOST, postcode.Size, "post", postcode.New(m.bootMarker)},
 		{portPvpanic, pvpanic.Size, "pvpanic", pvpanic.New(m.panicked)},

@@ -10,14 +10,8 @@ import (
 	"vmm/devices"
 )
 
-// Size is the number of ports from the data port on: the status and command
-// port is the last.
-const Size = 5
-
-const (
-	regData    = 0
-	regCommand = 4 // read: status
-)
+// PortSize is the number of ports of each of Data and Command.
+const PortSize = 1
 
 // Bits of the status register.
 const (
@@ -73,38 +67,45 @@ type state struct {
 // line.
 func New(reset func()) *Controller { return &Controller{reset: reset} }
 
-var _ devices.Device = (*Controller)(nil)
+// Data is the port of data bytes.
+func (c *Controller) Data() devices.Device { return dataPort{c} }
 
-// Read implements devices.Device.
-func (c *Controller) Read(offset uint64, data []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := &c.state
-	switch offset {
-	case regData:
-		data[0] = s.output
-		s.outputFull = false
-	case regCommand:
-		data[0] = statusSystem | statusUnlocked
-		if s.outputFull {
-			data[0] |= statusOutputFull
-		}
-		if s.wasCommand {
-			data[0] |= statusCommand
-		}
+// Command is the port of commands and, read, of the status. On a PC it is the
+// fourth after the data port; those between belong to others.
+func (c *Controller) Command() devices.Device { return commandPort{c} }
+
+type dataPort struct{ c *Controller }
+
+func (p dataPort) Read(_ uint64, data []byte) {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	data[0] = p.c.state.output
+	p.c.state.outputFull = false
+}
+
+func (p dataPort) Write(_ uint64, data []byte) { p.c.write((*state).data, data[0]) }
+
+type commandPort struct{ c *Controller }
+
+func (p commandPort) Read(_ uint64, data []byte) {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	data[0] = statusSystem | statusUnlocked
+	if p.c.state.outputFull {
+		data[0] |= statusOutputFull
+	}
+	if p.c.state.wasCommand {
+		data[0] |= statusCommand
 	}
 }
 
-// Write implements devices.Device.
-func (c *Controller) Write(offset uint64, data []byte) {
+func (p commandPort) Write(_ uint64, data []byte) { p.c.write((*state).execute, data[0]) }
+
+// write takes a byte, which may reset the machine: without the lock, for the
+// callback may use the device.
+func (c *Controller) write(take func(*state, uint8) (reset bool), v uint8) {
 	c.mu.Lock()
-	reset := false
-	switch offset {
-	case regData:
-		reset = c.state.data(data[0])
-	case regCommand:
-		reset = c.state.execute(data[0])
-	}
+	reset := take(&c.state, v)
 	c.mu.Unlock()
 	if reset {
 		c.reset()

@@ -4,29 +4,31 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"vmm/devices"
 )
 
-func in(c *Controller, offset uint64) uint8 {
+func in(port devices.Device) uint8 {
 	data := []byte{0xff}
-	c.Read(offset, data)
+	port.Read(0, data)
 	return data[0]
 }
 
-func out(c *Controller, offset uint64, v uint8) { c.Write(offset, []byte{v}) }
+func out(port devices.Device, v uint8) { port.Write(0, []byte{v}) }
 
 // command writes a command and its operands, and reads the answer. It fails
 // the test where a guest would wait for one in vain.
 func command(t *testing.T, c *Controller, bytes ...uint8) uint8 {
 	t.Helper()
-	out(c, regCommand, bytes[0])
+	out(c.Command(), bytes[0])
 	for _, v := range bytes[1:] {
-		out(c, regData, v)
+		out(c.Data(), v)
 	}
 	const inputFull = 1 << 1
-	if status := in(c, regCommand); status&(statusOutputFull|inputFull) != statusOutputFull {
+	if status := in(c.Command()); status&(statusOutputFull|inputFull) != statusOutputFull {
 		t.Fatalf("after % x the status is %#x: no answer", bytes, status)
 	}
-	return in(c, regData)
+	return in(c.Data())
 }
 
 func TestReset(t *testing.T) {
@@ -53,14 +55,14 @@ func TestReset(t *testing.T) {
 			resets := 0
 			var c *Controller
 			c = New(func() {
-				in(c, regCommand) // the callback may use the device
+				in(c.Command()) // the callback may use the device
 				resets++
 			})
 			for _, v := range tt.commands {
-				out(c, regCommand, v)
+				out(c.Command(), v)
 			}
 			for _, v := range tt.operands {
-				out(c, regData, v)
+				out(c.Data(), v)
 			}
 			if resets != tt.want {
 				t.Errorf("%d resets; want %d", resets, tt.want)
@@ -95,8 +97,8 @@ func TestAnswers(t *testing.T) {
 func TestControlByte(t *testing.T) {
 	c := New(nil)
 	for _, v := range []uint8{0x47, 0x30} {
-		out(c, regCommand, cmdWriteControl)
-		out(c, regData, v)
+		out(c.Command(), cmdWriteControl)
+		out(c.Data(), v)
 		if got := command(t, c, cmdReadControl); got != v {
 			t.Errorf("control byte is %#x; want %#x", got, v)
 		}
@@ -106,13 +108,13 @@ func TestControlByte(t *testing.T) {
 func TestStatus(t *testing.T) {
 	const idle = statusSystem | statusUnlocked
 	c := New(nil)
-	got := []uint8{in(c, regCommand)}
-	out(c, regCommand, cmdSelfTest)
-	got = append(got, in(c, regCommand), in(c, regCommand))
-	in(c, regData)
-	got = append(got, in(c, regCommand))
-	out(c, regData, 0xed)
-	got = append(got, in(c, regCommand))
+	got := []uint8{in(c.Command())}
+	out(c.Command(), cmdSelfTest)
+	got = append(got, in(c.Command()), in(c.Command()))
+	in(c.Data())
+	got = append(got, in(c.Command()))
+	out(c.Data(), 0xed)
+	got = append(got, in(c.Command()))
 	want := []uint8{
 		idle,
 		idle | statusCommand | statusOutputFull, idle | statusCommand | statusOutputFull,
@@ -130,22 +132,12 @@ func TestStatus(t *testing.T) {
 func TestNoMouse(t *testing.T) {
 	const fromMouse = 1 << 5
 	c := New(nil)
-	out(c, regCommand, cmdEchoMouse)
-	out(c, regData, 0x5a)
-	if status := in(c, regCommand); status&(statusOutputFull|fromMouse) != statusOutputFull {
+	out(c.Command(), cmdEchoMouse)
+	out(c.Data(), 0x5a)
+	if status := in(c.Command()); status&(statusOutputFull|fromMouse) != statusOutputFull {
 		t.Errorf("status is %#x; want a byte, and not of a mouse", status)
 	}
 	if got := command(t, c, cmdTestMouse); got == 0 {
 		t.Error("the test of the mouse's lines has passed")
-	}
-}
-
-func TestOtherPortsAreAbsent(t *testing.T) {
-	c := New(func() { t.Error("reset") })
-	for offset := uint64(1); offset < regCommand; offset++ {
-		out(c, offset, 0xfe)
-		if got := in(c, offset); got != 0xff {
-			t.Errorf("offset %d reads as %#x; want 0xff", offset, got)
-		}
 	}
 }

@@ -83,10 +83,8 @@ int main(int argc, char **argv)
 	struct kvm_userspace_memory_region region = { .memory_size = size, .userspace_addr = (uintptr_t)ram };
 	IOCTL(vm, KVM_SET_USER_MEMORY_REGION, &region);
 
-	/* Interrupt controllers and timer; before memory they cost 5 ms more. */
+	/* Interrupt controllers; before memory they cost 5 ms more. */
 	IOCTL(vm, KVM_CREATE_IRQCHIP, 0);
-	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
-	IOCTL(vm, KVM_CREATE_PIT2, &pit);
 
 	/* One processor, as firmware would leave it. */
 	struct {
