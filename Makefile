@@ -15,8 +15,8 @@ help: ## list the targets
 LDFLAGS := -s -w -X main.version=$(VERSION) -X runtime.godebugDefault=disablethp=1
 
 .PHONY: build
-build: ## build the static binary bin/vmm
-	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/vmm ./cmd/vmm
+build: ## build the static binaries bin/vmm and bin/vmm-tools
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/vmm ./cmd/vmm-tools
 
 .PHONY: packages
 packages:

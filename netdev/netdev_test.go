@@ -8,7 +8,11 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"vmm/tools/toolstest"
 )
+
+func TestMain(m *testing.M) { os.Exit(toolstest.Run(m.Run)) }
 
 // namespace is a network of the test's own, with a thread in it.
 type namespace chan func()

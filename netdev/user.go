@@ -4,16 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 
-	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
-	"vmm/memory"
+	"vmm/tools"
 )
 
 // Forward leads connections to an address of the host to a port of the guest.
@@ -23,24 +24,42 @@ type Forward struct {
 	Port uint16
 }
 
-// User is a network of the guest's own, in this process: the guest's
-// connections are made by it, as a program of the user's.
+// String is what ParseForward reads.
+func (f Forward) String() string {
+	protocol := "tcp"
+	if f.UDP {
+		protocol = "udp"
+	}
+	return fmt.Sprintf("%s:%v-:%d", protocol, f.Host, f.Port)
+}
+
+// UserMTU makes frames of a user's network as large as they can be, in bytes:
+// its wire is memory, and what counts is the cost of a frame.
+const UserMTU = 65520
+
+// How vmm-tools is started to be a user's network: with UserCommand and the
+// forwards as arguments, its end of the wire, and a pipe on which it says
+// UserReady, or what is wrong.
+const (
+	UserCommand = "net"
+	UserWireFD  = 3
+	UserReadyFD = 4
+	UserReady   = "ready"
+)
+
+// User is a network of the guest's own: a process that makes the guest's
+// connections, with the rights of the user. It ends when the wire to it is
+// closed, however vmm does. See package usernet.
 type User struct {
-	fd      int // the guest's end
-	wire    *wire
-	gateway *gateway
+	fd      int // the guest's end of the wire
+	process *exec.Cmd
 }
 
 // NewUser starts a network for a guest.
 func NewUser(forwards []Forward) (*User, error) {
-	// The libraries log each connection that fails, of which a guest can make
-	// as many as it likes.
-	logrus.SetOutput(io.Discard)
-	for _, f := range forwards {
-		// The library would find out too, but in other words.
-		if err := available(f); err != nil {
-			return nil, err
-		}
+	path, err := tools.Path()
+	if err != nil {
+		return nil, fmt.Errorf("user network: %w", err)
 	}
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -50,46 +69,51 @@ func NewUser(forwards []Forward) (*User, error) {
 		// As many frames as the host allows; the default holds three.
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<20)
 	}
-	file := os.NewFile(uintptr(fds[1]), "wire")
-	conn, err := net.FileConn(file)
-	file.Close()
-	if err != nil {
-		unix.Close(fds[0])
-		return nil, fmt.Errorf("user network: %w", err)
+	wire := os.NewFile(uintptr(fds[1]), "wire")
+	defer wire.Close()
+	u := &User{fd: fds[0], process: exec.Command(path, UserCommand)}
+	for _, f := range forwards {
+		u.process.Args = append(u.process.Args, f.String())
 	}
-	u := &User{fd: fds[0], wire: &wire{UnixConn: conn.(*net.UnixConn)}}
-	if u.gateway, err = newGateway(u.wire, forwards); err != nil {
-		return nil, errors.Join(fmt.Errorf("user network: %w", err), u.wire.Close(), unix.Close(u.fd))
+	if err := u.start(wire); err != nil {
+		unix.Close(u.fd)
+		return nil, fmt.Errorf("user network: %w", err)
 	}
 	return u, nil
 }
 
-// available reports whether an address can be listened at.
-func available(f Forward) error {
-	var err error
-	if f.UDP {
-		var c net.PacketConn
-		if c, err = net.ListenPacket("udp", f.Host.String()); err == nil {
-			return c.Close()
-		}
-	} else {
-		var l net.Listener
-		if l, err = net.Listen("tcp", f.Host.String()); err == nil {
-			return l.Close()
-		}
+// start starts the process, and waits until it is ready.
+func (u *User) start(wire *os.File) error {
+	said, ready, err := os.Pipe()
+	if err != nil {
+		return err
 	}
-	var errno unix.Errno
-	if errors.As(err, &errno) {
-		err = errno
+	defer said.Close()
+	u.process.ExtraFiles = []*os.File{wire, ready} // UserWireFD, UserReadyFD
+	u.process.Stderr = os.Stderr
+	// Ctrl-C is for vmm to deal with.
+	u.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	err = u.process.Start()
+	ready.Close()
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("forward from %s: %w; choose another address or port", f.Host, err)
+	answer, err := io.ReadAll(said)
+	if err == nil && string(answer) == UserReady {
+		return nil
+	}
+	ended := u.process.Wait()
+	if len(answer) > 0 {
+		return errors.New(string(answer))
+	}
+	return errors.Join(err, ended)
 }
 
 // FDs is the file descriptor of the one queue. It does not block.
 func (u *User) FDs() []int { return []int{u.fd} }
 
 // MTU is the largest frame less its header, in bytes.
-func (u *User) MTU() int { return userMTU }
+func (u *User) MTU() int { return UserMTU }
 
 // SetOffload has nothing to do: frames are always finished.
 func (u *User) SetOffload(int) error { return nil }
@@ -99,65 +123,15 @@ func (u *User) SetQueues(int) error { return nil }
 
 // Close ends the network and its connections.
 func (u *User) Close() error {
-	err := errors.Join(u.wire.Close(), unix.Close(u.fd))
-	u.gateway.close()
-	return err
+	err := unix.Close(u.fd)
+	// It ends by itself, at once, unless something is very wrong.
+	late := time.AfterFunc(closeTimeout, func() { _ = u.process.Process.Kill() })
+	defer late.Stop()
+	return errors.Join(err, u.process.Wait())
 }
 
-// wire is the network's end: frames without the header that the guest's have.
-type wire struct{ *net.UnixConn }
-
-// Flags of the header. virtio §5.1.6.
-const flagDataValid = 2 // the checksum is known to be right: the guest need not look
-
-// Read reads a frame from the guest. That it may lack its checksum does no
-// harm: the network does not look at it.
-func (w *wire) Read(p []byte) (int, error) {
-	return w.frame(p, [HeaderSize]byte{}, w.read)
-}
-
-// Write sends a frame to the guest.
-func (w *wire) Write(p []byte) (int, error) {
-	return w.frame(p, [HeaderSize]byte{0: flagDataValid, 10: 1}, w.write)
-}
-
-func (w *wire) frame(p []byte, header [HeaderSize]byte, move func(*memory.Vector) (int, error)) (int, error) {
-	var v memory.Vector
-	v.Set([][]byte{header[:], p})
-	n, err := move(&v)
-	return max(n-HeaderSize, 0), err
-}
-
-func (w *wire) read(v *memory.Vector) (n int, err error) {
-	raw, err := w.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	if e := raw.Read(func(fd uintptr) bool {
-		n, err = v.Readv(int(fd))
-		return err != unix.EAGAIN
-	}); e != nil {
-		return 0, e
-	}
-	if err == nil && n == 0 {
-		err = net.ErrClosed
-	}
-	return n, err
-}
-
-func (w *wire) write(v *memory.Vector) (n int, err error) {
-	raw, err := w.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	if e := raw.Write(func(fd uintptr) bool {
-		n, err = v.Writev(int(fd))
-		return err != unix.EAGAIN
-	}); e != nil {
-		return 0, e
-	}
-	return n, err
-}
+// closeTimeout is how long a network may take to end.
+const closeTimeout = time.Second
 
 // ParseForward reads a forward as "tcp:127.0.0.1:8080-:80".
 func ParseForward(s string) (Forward, error) {

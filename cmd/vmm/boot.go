@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmm/boot"
+	"vmm/cmd/internal/cli"
 	"vmm/console"
 	"vmm/control"
 	"vmm/devices/virtio/balloon"
@@ -26,7 +27,7 @@ import (
 type bootFlags struct {
 	kernel, initrd, append string
 	cmdline                string
-	memory                 sizeFlag
+	memory                 cli.Size
 	cpus                   int
 	protocol               protocolFlag
 	hugePages, debugExit   bool
@@ -67,7 +68,7 @@ value to the --debug-exit port.`,
   vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --share path=src,tag=src,ro --vsock cid=3,uds=vm.vsock
   vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --balloon size=128M,free-page-reporting --control vm.sock
   vmm boot --kernel vmlinux --boot-protocol pvh --timeout 30s </dev/null >boot.log`,
-		Args: usage(f.args),
+		Args: cli.Usage(f.args),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.run(cmd.Flags().Changed("cmdline"))
 		},
@@ -89,11 +90,11 @@ value to the --debug-exit port.`,
 	fl.Var(&deviceFlag[vsock.Config]{&f.vsock, parseVsock, "vsock"}, "vsock", "connect programs of guest and host: cid=N,uds=PATH; a host's program connects to the unix\nsocket PATH and says \"CONNECT port\", and listens at PATH_port for the guest's")
 	fl.Var(&deviceFlag[balloon.Config]{&f.balloon, parseBalloon, "balloon"}, "balloon", "let the guest lend memory back: [size=SIZE][,free-page-reporting]")
 	fl.Lookup("balloon").NoOptDefVal = " "
-	fl.Var(&choiceFlag[consoleKind]{&f.console, []consoleKind{consoleSerial, consoleVirtio}},
+	fl.Var(&cli.Choice[consoleKind]{Value: &f.console, Values: []consoleKind{consoleSerial, consoleVirtio}},
 		"console", "the guest's console: serial (ttyS0) or virtio (hvc0, beside the serial port)")
 	fl.StringVar(&f.control, "control", "", "`path` of a unix socket for 'vmm ctl'")
 	fl.BoolVar(&f.rng, "rng", true, "add a source of random numbers")
-	fl.Var(&choiceFlag[machine.Transport]{&f.transport, []machine.Transport{machine.TransportAuto, machine.TransportMMIO, machine.TransportPCI}},
+	fl.Var(&cli.Choice[machine.Transport]{Value: &f.transport, Values: []machine.Transport{machine.TransportAuto, machine.TransportMMIO, machine.TransportPCI}},
 		"transport", "how the guest reaches virtio devices: auto, mmio or pci")
 	fl.BoolVar(&f.debugExit, "debug-exit", false, "let the guest end the machine through port 0xf4")
 	fl.DurationVar(&f.timeout, "timeout", 0, "end the machine after this `time`, such as 30s (default never)")
@@ -122,17 +123,6 @@ const (
 	consoleSerial consoleKind = "serial"
 	consoleVirtio consoleKind = "virtio"
 )
-
-// sizeFlag is a number of bytes, written like 512M.
-type sizeFlag uint64
-
-func (s *sizeFlag) String() string { return machine.FormatSize(uint64(*s)) }
-func (s *sizeFlag) Type() string   { return "size" }
-func (s *sizeFlag) Set(v string) error {
-	n, err := machine.ParseSize(v)
-	*s = sizeFlag(n)
-	return err
-}
 
 // protocolFlag is a boot protocol by name.
 type protocolFlag boot.Protocol
@@ -266,8 +256,8 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	r.Seconds = time.Since(start).Seconds()
 	r.Stats = m.Stats()
 	r.print(os.Stderr, f.json)
-	if r.Status != statusOK {
-		return exitStatus(r.Status)
+	if r.Status != cli.OK {
+		return cli.ExitStatus(r.Status)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"vmm/cmd/internal/cli"
 	"vmm/control"
 	"vmm/machine"
 )
@@ -30,11 +31,11 @@ Exit status: 0 when it was done, 1 when it was not, 2 after wrong usage.`,
   vmm ctl vm.sock pause
   vmm ctl vm.sock balloon 256M
   vmm ctl vm.sock link 0 down`,
-		Args: usage(cobra.MinimumNArgs(2)),
+		Args: cli.Usage(cobra.MinimumNArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := parseCommand(args[1:])
 			if err != nil {
-				return usageError{fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())}
+				return cli.Misuse(cmd, err)
 			}
 			answer, err := control.Call(args[0], r)
 			if err != nil || answer.Status == nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/spf13/cobra"
 
+	"vmm/cmd/internal/cli"
 	"vmm/doctor"
 )
 
@@ -17,7 +18,7 @@ from guest to vmm costs, and how fast a guest's kernel and its programs run.
 Exit status: 0 when virtual machines can be run, 1 when not.`,
 		Example: `  vmm doctor
   vmm doctor --json`,
-		Args: usage(cobra.NoArgs),
+		Args: cli.Usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r := doctor.Run()
 			var err error
@@ -27,7 +28,7 @@ Exit status: 0 when virtual machines can be run, 1 when not.`,
 				_, err = r.WriteTo(cmd.OutOrStdout())
 			}
 			if err == nil && !r.OK {
-				return exitStatus(statusError)
+				return cli.ExitStatus(cli.Failed)
 			}
 			return err
 		},

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"vmm/boot"
+	"vmm/cmd/internal/cli"
 )
 
 func newInspect() *cobra.Command {
@@ -17,7 +18,7 @@ func newInspect() *cobra.Command {
 		Short: "Show what is in a kernel image or an initrd",
 		Example: `  vmm inspect kernel /boot/vmlinuz-6.1.0
   vmm inspect initrd initrd.img`,
-		Args: usage(cobra.NoArgs),
+		Args: cli.Usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newInspectKernel(), newInspectInitrd())
@@ -34,7 +35,7 @@ payload is compressed, its entry points, and the segments and notes of the ELF
 file inside; or those of an ELF kernel.`,
 		Example: `  vmm inspect kernel /boot/vmlinuz-6.1.0
   vmm inspect kernel --json vmlinux`,
-		Args: usage(cobra.ExactArgs(1)),
+		Args: cli.Usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			img, err := boot.Open(args[0])
 			if err != nil {
@@ -60,7 +61,7 @@ func newInspectInitrd() *cobra.Command {
 		Short:   "List the files in an initrd",
 		Long:    "List the files of the cpio archives that an initrd consists of, compressed or not.",
 		Example: "  vmm inspect initrd /boot/initrd.img-6.1.0",
-		Args:    usage(cobra.ExactArgs(1)),
+		Args:    cli.Usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := os.Open(args[0])
 			if err != nil {

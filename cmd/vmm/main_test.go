@@ -9,11 +9,17 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"vmm/boot"
+	"vmm/tools/toolstest"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"vmm": main})
+	testscript.Main(tests{m}, map[string]func(){"vmm": main})
 }
+
+// tests are those of this package, with vmm-tools in PATH.
+type tests struct{ *testing.M }
+
+func (t tests) Run() int { return toolstest.Run(t.M.Run) }
 
 // TestScripts runs the command lines of testdata as a user does. Each finds the
 // kernels of writeKernels in its folder.

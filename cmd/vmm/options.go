@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"vmm/cmd/internal/cli"
 	"vmm/machine"
 )
 
@@ -69,7 +70,7 @@ func text(key string, p *string) option {
 }
 
 func choice[T ~string](key string, p *T, values ...T) option {
-	return option{key: key, set: (&choiceFlag[T]{p, values}).Set}
+	return option{key: key, set: (&cli.Choice[T]{Value: p, Values: values}).Set}
 }
 
 func flag(key string, p *bool) option { return option{key: key, on: func() { *p = true }} }
@@ -116,28 +117,6 @@ func (l *listFlag[T]) Set(v string) error {
 		return err
 	}
 	*l.list = append(*l.list, item)
-	return nil
-}
-
-// choiceFlag is a flag with one of a few values.
-type choiceFlag[T ~string] struct {
-	value  *T
-	values []T
-}
-
-func (c *choiceFlag[T]) String() string {
-	if c.value == nil {
-		return ""
-	}
-	return string(*c.value)
-}
-
-func (c *choiceFlag[T]) Type() string { return "name" }
-func (c *choiceFlag[T]) Set(v string) error {
-	if !slices.Contains(c.values, T(v)) {
-		return fmt.Errorf("%q is none of %v", v, c.values)
-	}
-	*c.value = T(v)
 	return nil
 }
 

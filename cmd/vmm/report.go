@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"vmm/cmd/internal/cli"
 	"vmm/machine"
 )
 
@@ -28,22 +29,22 @@ func newReport(o machine.Outcome, err, cause error) *report {
 	var sig signalError
 	switch {
 	case err != nil:
-		return &report{Outcome: "error", Status: statusError, Message: err.Error()}
+		return &report{Outcome: "error", Status: cli.Failed, Message: err.Error()}
 	case o.Kind == machine.Crashed:
-		return &report{Outcome: o.Kind.String(), Status: statusCrash, Message: o.Crash.Reason, Crash: o.Crash}
+		return &report{Outcome: o.Kind.String(), Status: cli.Crashed, Message: o.Crash.Reason, Crash: o.Crash}
 	case o.Kind == machine.DebugExit:
 		// As QEMU: never 0, so that it cannot be taken for success.
 		return &report{Outcome: o.Kind.String(), Status: int(uint8(o.Value<<1 | 1))}
 	case o.Kind != machine.Stopped:
 		return &report{Outcome: o.Kind.String()}
 	case errors.Is(cause, errTimeout):
-		return &report{Outcome: "timeout", Status: statusTimeout, Message: "the time of --timeout ran out"}
+		return &report{Outcome: "timeout", Status: cli.Timeout, Message: "the time of --timeout ran out"}
 	case errors.Is(cause, errQuit):
 		return &report{Outcome: "quit"}
 	case errors.As(cause, &sig):
 		return &report{Outcome: "signal", Status: 128 + int(sig.Signal), Message: sig.Error()}
 	}
-	return &report{Outcome: "error", Status: statusError, Message: cause.Error()}
+	return &report{Outcome: "error", Status: cli.Failed, Message: cause.Error()}
 }
 
 // print writes the report: as JSON, or for a person and then only what is not

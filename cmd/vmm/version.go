@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"runtime"
+	"vmm/cmd/internal/cli"
 
 	"github.com/spf13/cobra"
 )
@@ -12,7 +13,7 @@ func newVersion() *cobra.Command {
 		Use:     "version",
 		Short:   "Print the version",
 		Example: "  vmm version",
-		Args:    usage(cobra.NoArgs),
+		Args:    cli.Usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "vmm %s %s/%s %s\n", version, runtime.GOOS, runtime.GOARCH, runtime.Version())
 			return err

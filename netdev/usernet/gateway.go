@@ -1,4 +1,4 @@
-package netdev
+package usernet
 
 import (
 	"context"
@@ -26,6 +26,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"vmm/netdev"
 )
 
 // The addresses in a network of user mode, as in QEMU's: the gateway, which is
@@ -39,10 +41,6 @@ var (
 )
 
 const (
-	// userMTU makes frames as large as they can be: the network's wire is
-	// memory, and what counts is the cost of a frame.
-	userMTU = 65520
-
 	nic = 1
 	// Frames for the guest that wait for the wire.
 	wireQueue = 1024
@@ -50,48 +48,32 @@ const (
 
 // gateway is the network: a TCP/IP stack that takes every connection of the
 // guest for its own, and makes it again on the host. The stack is gVisor's, the
-// services are those of gvisor-tap-vsock; not its switch, whose packages take
-// 3 ms to initialize in every start of vmm.
+// services are those of gvisor-tap-vsock; not its switch, for there is one guest.
 type gateway struct {
 	stack *stack.Stack
 	link  *channel.Endpoint
 	wire  *wire
-	stop  context.CancelFunc
-	done  sync.WaitGroup
-
-	forwards *forwarder.PortsForwarder
-	exposed  []func() error
-	services []interface{ Close() error }
 }
 
-func newGateway(w *wire, forwards []Forward) (*gateway, error) {
-	ctx, stop := context.WithCancel(context.Background())
+// newGateway starts the services. All of them last as long as the process.
+func newGateway(w *wire, forwards []netdev.Forward) (*gateway, error) {
 	g := &gateway{
 		stack: stack.New(stack.Options{
 			NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
 			TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
 		}),
-		link: channel.New(wireQueue, userMTU, gatewayMAC),
+		link: channel.New(wireQueue, netdev.UserMTU, gatewayMAC),
 		wire: w,
-		stop: stop,
 	}
 	// The guest's checksums are not looked at: it may leave them out.
 	g.link.LinkEPCapabilities |= stack.CapabilityRXChecksumOffload
 	if err := g.configure(); err != nil {
-		g.close()
 		return nil, err
 	}
 	if err := g.serve(); err != nil {
-		g.close()
 		return nil, err
 	}
-	if err := g.forward(forwards); err != nil {
-		g.close()
-		return nil, err
-	}
-	g.done.Go(g.receive)
-	g.done.Go(func() { g.send(ctx) })
-	return g, nil
+	return g, g.forward(forwards)
 }
 
 // check turns an error of the stack into one of Go.
@@ -140,12 +122,10 @@ func (g *gateway) serve() error {
 	if err != nil {
 		return fmt.Errorf("DNS: %w", err)
 	}
-	g.services = append(g.services, packets)
 	connections, err := gonet.ListenTCP(g.stack, at, ipv4.ProtocolNumber)
 	if err != nil {
 		return fmt.Errorf("DNS: %w", err)
 	}
-	g.services = append(g.services, connections)
 	names, err := dns.New(packets, connections, []types.Zone{{
 		Name:    "vmm.internal.",
 		Records: []types.Record{{Name: "gateway", IP: gatewayIP}, {Name: "host", IP: hostIP}},
@@ -153,8 +133,8 @@ func (g *gateway) serve() error {
 	if err != nil {
 		return fmt.Errorf("DNS: %w", err)
 	}
-	g.done.Go(func() { _ = names.Serve() }) // both end with their connections
-	g.done.Go(func() { _ = names.ServeTCP() })
+	go func() { _ = names.Serve() }()
+	go func() { _ = names.ServeTCP() }()
 	return g.serveDHCP()
 }
 
@@ -170,12 +150,11 @@ func (g *gateway) serveDHCP() error {
 		return fmt.Errorf("DHCP: %w", check(err))
 	}
 	conn := gonet.NewUDPConn(&queue, endpoint)
-	g.services = append(g.services, conn)
 	server, err := server4.NewServer("", nil, lease, server4.WithConn(conn))
 	if err != nil {
 		return fmt.Errorf("DHCP: %w", err)
 	}
-	g.done.Go(func() { _ = server.Serve() }) // ends with its connection
+	go func() { _ = server.Serve() }()
 	return nil
 }
 
@@ -199,7 +178,7 @@ func lease(conn net.PacketConn, peer net.Addr, request *dhcpv4.DHCPv4) {
 		dhcpv4.WithRouter(gatewayIP),
 		dhcpv4.WithDNS(gatewayIP),
 		dhcpv4.WithLeaseTime(uint32((24 * time.Hour).Seconds())),
-		dhcpv4.WithOption(dhcpv4.Option{Code: dhcpv4.OptionInterfaceMTU, Value: dhcpv4.Uint16(userMTU)}),
+		dhcpv4.WithOption(dhcpv4.Option{Code: dhcpv4.OptionInterfaceMTU, Value: dhcpv4.Uint16(netdev.UserMTU)}),
 	)
 	if err == nil {
 		_, _ = conn.WriteTo(reply.ToBytes(), peer) // the client asks again
@@ -207,18 +186,17 @@ func lease(conn net.PacketConn, peer net.Addr, request *dhcpv4.DHCPv4) {
 }
 
 // forward listens on the host for connections to the guest.
-func (g *gateway) forward(all []Forward) error {
-	g.forwards = forwarder.NewPortsForwarder(g.stack)
+func (g *gateway) forward(all []netdev.Forward) error {
+	forwards := forwarder.NewPortsForwarder(g.stack)
 	for _, f := range all {
 		protocol := types.TransportProtocol(types.TCP)
 		if f.UDP {
 			protocol = types.UDP
 		}
 		local, remote := f.Host.String(), fmt.Sprintf("%s:%d", guestIP, f.Port)
-		if err := g.forwards.Expose(protocol, local, remote); err != nil {
+		if err := forwards.Expose(protocol, local, remote); err != nil {
 			return fmt.Errorf("forward from %s: %w", local, err)
 		}
-		g.exposed = append(g.exposed, func() error { return g.forwards.Unexpose(protocol, local) })
 	}
 	return nil
 }
@@ -227,7 +205,7 @@ func (g *gateway) forward(all []Forward) error {
 func (g *gateway) receive() {
 	frame := make([]byte, header.EthernetMinimumSize+65535)
 	for {
-		n, err := g.wire.Read(frame)
+		n, err := g.wire.receive(frame)
 		if err != nil {
 			return // closed
 		}
@@ -241,33 +219,15 @@ func (g *gateway) receive() {
 }
 
 // send takes frames of the stack to the guest.
-func (g *gateway) send(ctx context.Context) {
+func (g *gateway) send() {
 	for {
-		packet := g.link.ReadContext(ctx)
-		if packet == nil {
-			return
-		}
+		packet := g.link.ReadContext(context.Background())
 		view := packet.ToView()
-		_, err := g.wire.Write(view.AsSlice())
+		_, err := g.wire.send(view.AsSlice())
 		view.Release()
 		packet.DecRef()
 		if err != nil {
 			return // closed
 		}
 	}
-}
-
-// close ends the network and its connections. The wire is closed before.
-func (g *gateway) close() {
-	g.stop()
-	for _, unexpose := range g.exposed {
-		_ = unexpose() // nothing to be done about it
-	}
-	for _, s := range g.services {
-		_ = s.Close()
-	}
-	g.link.Close()
-	g.stack.Close()
-	g.stack.Wait()
-	g.done.Wait()
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"vmm/cmd/internal/cli"
 	"vmm/image"
 )
 
@@ -17,7 +18,7 @@ func newImage() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "image",
 		Short: "Make disk images",
-		Args:  usage(cobra.NoArgs),
+		Args:  cli.Usage(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newImageBuild())
@@ -26,7 +27,7 @@ func newImage() *cobra.Command {
 
 func newImageBuild() *cobra.Command {
 	var c image.Config
-	var size sizeFlag
+	var size cli.Size
 	var verbose bool
 	cmd := &cobra.Command{
 		Use:   "build --from SOURCE [PATH] -o FILE",
@@ -47,7 +48,7 @@ Kernels and initial RAM disks in the image's /boot are copied to FILE.boot/.`,
   vmm image build --from dir rootfs/ --size 2G -o rootfs.img
   docker export my-container | vmm image build --from tar /dev/stdin -o my.img
   skopeo copy docker://alpine oci:alpine && vmm image build --from oci-layout alpine -o alpine.img`,
-		Args: usage(func(cmd *cobra.Command, args []string) error {
+		Args: cli.Usage(func(cmd *cobra.Command, args []string) error {
 			if want := map[bool]int{true: 0, false: 1}[c.From == image.Debian]; len(args) != want {
 				return fmt.Errorf("an image from %q takes %d paths", c.From, want)
 			}
@@ -68,7 +69,7 @@ Kernels and initial RAM disks in the image's /boot are copied to FILE.boot/.`,
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	fl.Var(&choiceFlag[image.Source]{&c.From, []image.Source{image.Debian, image.Dir, image.Tar, image.OCI}}, "from", "where the files come from: debian, dir, tar or oci-layout")
+	fl.Var(&cli.Choice[image.Source]{Value: &c.From, Values: []image.Source{image.Debian, image.Dir, image.Tar, image.OCI}}, "from", "where the files come from: debian, dir, tar or oci-layout")
 	fl.StringVarP(&c.Output, "output", "o", "", "the image `file` to make")
 	fl.Var(&size, "size", "`size` of the file system (default what is in it, and half as much again)")
 	fl.StringSliceVar(&c.Packages, "package", nil, "Debian `package` to add; may be repeated")

@@ -1,0 +1,92 @@
+// Package cli is what the project's commands have in common: how a command line
+// is executed, how errors become messages and exit statuses, and kinds of flags.
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// Exit statuses, besides those of a guest's debug-exit port and 128 plus the
+// signal that ended vmm.
+const (
+	OK      = 0
+	Failed  = 1   // an error of vmm or the host
+	Misused = 2   // the command line makes no sense
+	Crashed = 3   // the guest crashed
+	Timeout = 124 // --timeout ran out, as with timeout(1)
+)
+
+// Prepare makes a command the root of a program: one whose errors are reported
+// by Run, and which alone shows its help.
+func Prepare(root *cobra.Command) {
+	root.Args = Usage(cobra.NoArgs)
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		var value *pflag.InvalidValueError
+		if errors.As(err, &value) {
+			return fmt.Errorf("--%s %q: %w", value.GetFlag().Name, value.GetValue(), value.Unwrap())
+		}
+		return Misuse(cmd, err)
+	})
+}
+
+// Run executes a command line and returns the exit status. The message of an
+// error ends with what fix says of it, if anything.
+func Run(root *cobra.Command, args []string, fix func(error) string) int {
+	root.SetArgs(args)
+	err := root.Execute()
+	var status ExitStatus
+	switch {
+	case err == nil:
+		return OK
+	case errors.As(err, &status):
+		return int(status)
+	}
+	if advice := fix(err); advice != "" {
+		err = fmt.Errorf("%w; %s", err, advice)
+	}
+	return Report(err)
+}
+
+// Report prints an error and returns the exit status for it.
+func Report(err error) int {
+	fmt.Fprintf(os.Stderr, "vmm: %v\n", err)
+	var usage UsageError
+	if errors.As(err, &usage) {
+		return Misused
+	}
+	return Failed
+}
+
+// ExitStatus is an error that has been reported already: nothing is left but
+// to exit with it.
+type ExitStatus int
+
+func (s ExitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// UsageError is a command line that names things that do not exist. A wrong
+// value of a flag that does is an ordinary error.
+type UsageError struct{ error }
+
+func (e UsageError) Unwrap() error { return e.error }
+
+// Misuse marks an error as one of usage, and points to the command's help.
+func Misuse(cmd *cobra.Command, err error) error {
+	return UsageError{fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())}
+}
+
+// Usage marks an error about a command's arguments as one of usage.
+func Usage(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return Misuse(cmd, err)
+		}
+		return nil
+	}
+}

@@ -1,0 +1,18 @@
+// Command vmm-tools has the commands of vmm that are not needed to start a
+// machine, and the network of --net user. People call it as vmm.
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"vmm/cmd/internal/cli"
+)
+
+func main() {
+	root := &cobra.Command{Use: "vmm", Short: "What vmm has beside machines"}
+	cli.Prepare(root)
+	root.AddCommand(newImage(), newNet())
+	os.Exit(cli.Run(root, os.Args[1:], func(error) string { return "" }))
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"vmm/tools"
+)
+
+// inTools are the commands that the program vmm-tools has. They are not part of
+// this one: what their libraries take to initialize, and the memory for it,
+// every machine would pay for.
+var inTools = []struct{ name, short string }{
+	{"image", "Make disk images"},
+}
+
+// wantsTools reports whether a command line, or the completion of one, is for
+// vmm-tools.
+func wantsTools(args []string) bool {
+	if len(args) > 1 && slices.Contains([]string{"help", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}, args[0]) {
+		args = args[1:]
+	}
+	for _, c := range inTools {
+		if len(args) > 0 && args[0] == c.name {
+			return true
+		}
+	}
+	return false
+}
+
+// execTools goes on as vmm-tools. It returns only with an error.
+func execTools() error {
+	path, err := tools.Path()
+	if err != nil {
+		return err
+	}
+	return &os.PathError{Op: "execute", Path: path, Err: unix.Exec(path, os.Args, os.Environ())}
+}
+
+// elsewhere are the commands of vmm-tools, for the list of commands.
+func elsewhere() []*cobra.Command {
+	var all []*cobra.Command
+	for _, c := range inTools {
+		all = append(all, &cobra.Command{
+			Use: c.name, Short: c.short, DisableFlagParsing: true,
+			RunE: func(*cobra.Command, []string) error { return execTools() },
+		})
+	}
+	return all
+}
