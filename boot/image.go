@@ -34,7 +34,7 @@ func (f Format) String() string {
 type Image struct {
 	Name   string
 	Format Format
-	Header *SetupHeader // of a bzImage
+	Header *SetupHeader // of a bzImage, and of the ELF kernel that was in it
 	ELF    *Executable  // of an ELF image
 
 	r    io.ReaderAt
@@ -125,45 +125,6 @@ func describe(head []byte) string {
 		return "an EFI program, not a Linux kernel by itself" + fix
 	}
 	return "not a Linux kernel" + fix
-}
-
-// Params are what a kernel is started with.
-type Params struct {
-	Protocol Protocol
-	Cmdline  string
-	Initrd   *Initrd // nil for none
-	RSDP     uint64  // guest-physical address of the ACPI root pointer; 0 for none
-}
-
-// Load writes the kernel and all that it needs into guest memory, which must
-// be all zeros: what need not be written is not.
-func (img *Image) Load(mem *memory.Guest, p Params) (Entry, error) {
-	if p.Protocol == Auto {
-		p.Protocol = img.best()
-	}
-	if err := checkCmdline(p.Cmdline, img.maxCmdline()); err != nil {
-		return Entry{}, err
-	}
-	switch {
-	case img.Format == BzImage && (p.Protocol == Linux64 || p.Protocol == Linux32):
-		return img.loadBzImage(mem, p)
-	case img.Format == BzImage:
-		return Entry{}, img.errorf("a bzImage has no %v entry; use --boot-protocol linux64 or linux32, or the ELF vmlinux it was made from", p.Protocol)
-	case p.Protocol == PVH || p.Protocol == Linux64:
-		return img.loadELF(mem, p)
-	}
-	return Entry{}, img.errorf("an ELF image has no %v entry; use --boot-protocol linux64 or pvh, or a bzImage", p.Protocol)
-}
-
-// best is the protocol that Auto stands for.
-func (img *Image) best() Protocol {
-	switch {
-	case img.Format == ELF && img.ELF.PVH != nil:
-		return PVH
-	case img.Format == BzImage && !img.Header.has64():
-		return Linux32
-	}
-	return Linux64
 }
 
 // checkRoom fails when low RAM is too small for the kernel.

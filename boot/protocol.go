@@ -12,6 +12,9 @@ type Protocol uint8
 const (
 	// Auto chooses the best protocol that the image has.
 	Auto Protocol = iota
+	// Direct unpacks the kernel in a bzImage and enters it, in long mode, where
+	// the code that unpacks it in the guest would.
+	Direct
 	// Linux64 enters a Linux kernel in long mode.
 	// Documentation/arch/x86/boot.rst, "64-bit Boot Protocol".
 	Linux64
@@ -24,7 +27,7 @@ const (
 	PVH
 )
 
-var protocolNames = [...]string{"auto", "linux64", "linux32", "pvh"}
+var protocolNames = [...]string{"auto", "direct", "linux64", "linux32", "pvh"}
 
 func (p Protocol) String() string {
 	if int(p) < len(protocolNames) {

@@ -33,6 +33,8 @@ type Config struct {
 	Append string
 	// Protocol is how the kernel is entered.
 	Protocol boot.Protocol
+	// KASLR says whether the kernel's addresses are chosen at random.
+	KASLR boot.KASLR
 	// Memory is the size of RAM in bytes, a multiple of memory.PageSize.
 	Memory uint64
 	// HugePages takes RAM from the host's pool of 2 MiB pages.

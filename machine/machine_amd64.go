@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -254,12 +255,18 @@ func (m *Machine) loadKernel(cfg Config) (boot.Entry, error) {
 		return boot.Entry{}, err
 	}
 	defer file.Close()
-	entry, err := kernel.Load(m.memory, boot.Params{
+	loaded, err := kernel.Load(m.memory, boot.Params{
 		Protocol: cfg.Protocol,
-		Cmdline:  m.cmdline(cfg.cmdline()),
 		Initrd:   initrd,
-		RSDP:     boot.ACPIAddr,
+		KASLR:    cfg.KASLR,
+		Cmdline:  cfg.cmdline(),
+		Random:   rand.Reader,
+		Log:      m.log,
 	})
+	if err != nil {
+		return boot.Entry{}, err
+	}
+	entry, err := loaded.Enter(m.cmdline(cfg.cmdline()), boot.ACPIAddr)
 	if err != nil {
 		return boot.Entry{}, err
 	}

@@ -29,6 +29,7 @@ type bootFlags struct {
 	memory                 sizeFlag
 	cpus                   int
 	protocol               protocolFlag
+	kaslr                  kaslrFlag
 	hugePages, debugExit   bool
 	disks                  []machine.Disk
 	nets                   []machine.Net
@@ -80,7 +81,8 @@ value to the --debug-exit port.`,
 	fl.StringVar(&f.append, "append", "", "`words` to add to the kernel command line")
 	fl.Var(&f.memory, "memory", "`size` of RAM, with K, M, G or T")
 	fl.IntVar(&f.cpus, "cpus", 1, "`number` of processors")
-	fl.Var(&f.protocol, "boot-protocol", "how the kernel is entered: auto, linux64, linux32 or pvh")
+	fl.Var(&f.protocol, "boot-protocol", "how the kernel is entered: auto, direct (unpacked by vmm), linux64, linux32 or pvh")
+	fl.Var(&f.kaslr, "kaslr", "random kernel addresses: auto, on (fail where impossible) or off (as linked)")
 	fl.BoolVar(&f.hugePages, "hugepages", false, "take RAM from the host's pool of 2 MiB pages")
 	fl.StringVar(&f.rootfs, "rootfs", "", "image `file` to use as first disk and root file system: --disk path=file, --append \"root=/dev/vda rw\"")
 	fl.Var(&listFlag[machine.Disk]{&f.disks, parseDisk, "disk"}, "disk", "add a disk: path=FILE[,ro][,format=raw|qcow2][,serial=S][,cache=writeback|none]\n[,iops=N][,bw=BYTES][,queues=N]; may be repeated")
@@ -145,6 +147,17 @@ func (p *protocolFlag) Set(v string) error {
 	return err
 }
 
+// kaslrFlag is a choice of random addresses by name.
+type kaslrFlag boot.KASLR
+
+func (k *kaslrFlag) String() string { return boot.KASLR(*k).String() }
+func (k *kaslrFlag) Type() string   { return "when" }
+func (k *kaslrFlag) Set(v string) error {
+	kaslr, err := boot.ParseKASLR(v)
+	*k = kaslrFlag(kaslr)
+	return err
+}
+
 // config turns the flags into the machine that they describe.
 func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 	cfg := machine.Config{
@@ -152,6 +165,7 @@ func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 		Initrd:    f.initrd,
 		Append:    f.append,
 		Protocol:  boot.Protocol(f.protocol),
+		KASLR:     boot.KASLR(f.kaslr),
 		Memory:    uint64(f.memory),
 		HugePages: f.hugePages,
 		CPUs:      f.cpus,
