@@ -61,7 +61,7 @@ const (
 	notePVH  = 18
 )
 
-// parseELF reads the headers and notes of an ELF kernel for x86.
+// parseELF reads the headers and notes of an ELF file for x86.
 func parseELF(r io.ReaderAt, size int64) (*Executable, error) {
 	exe := &Executable{}
 	table, sections, err := exe.readHeader(r)
@@ -93,13 +93,18 @@ func parseELF(r io.ReaderAt, size int64) (*Executable, error) {
 			}
 		}
 	}
-	if exe.isProgram() {
-		return nil, errors.New("an ELF program for an operating system, not a Linux kernel; give a bzImage (such as /boot/vmlinuz-*) or an ELF vmlinux")
-	}
-	if err := exe.check(); err != nil {
-		return nil, err
-	}
 	return exe, nil
+}
+
+// checkLinux refuses what is no Linux kernel, or one that cannot be loaded.
+func (exe *Executable) checkLinux() error {
+	if exe.isProgram() {
+		return errors.New("an ELF program for an operating system, not a Linux kernel; give a bzImage (such as /boot/vmlinuz-*) or an ELF vmlinux")
+	}
+	if err := exe.checkSegments(); err != nil {
+		return err
+	}
+	return exe.checkEntry()
 }
 
 // headerTable is where the program or section headers lie in a file.
@@ -224,8 +229,8 @@ func (exe *Executable) isProgram() bool {
 	return !kernel
 }
 
-// check refuses what cannot be loaded whatever the protocol.
-func (exe *Executable) check() error {
+// checkSegments refuses what cannot be loaded whatever the protocol.
+func (exe *Executable) checkSegments() error {
 	var loaded []Segment
 	for i, s := range exe.Segments {
 		if !s.loaded() {
@@ -245,12 +250,18 @@ func (exe *Executable) check() error {
 		}
 		loaded = append(loaded, s)
 	}
+	if len(loaded) == 0 {
+		return errors.New("an ELF file with nothing to load, not a kernel")
+	}
+	return nil
+}
+
+// checkEntry refuses a Linux kernel that has no entry.
+func (exe *Executable) checkEntry() error {
 	switch {
-	case len(loaded) == 0:
-		return errors.New("an ELF file with nothing to load, not a Linux kernel")
 	case exe.PVH == nil && exe.Class != elf.ELFCLASS64:
 		return errors.New("a 32-bit ELF file without a PVH entry (a Xen note of type 18): there is no protocol to enter it by; give the bzImage")
-	case exe.PVH != nil && !slices.ContainsFunc(loaded, func(s Segment) bool { return s.memory().Contains(uint64(*exe.PVH), 1) }):
+	case exe.PVH != nil && !slices.ContainsFunc(exe.Segments, func(s Segment) bool { return s.loaded() && s.memory().Contains(uint64(*exe.PVH), 1) }):
 		return fmt.Errorf("its PVH entry %#x is in none of its segments: the file is damaged", *exe.PVH)
 	}
 	return nil

@@ -28,7 +28,8 @@ type Entry struct {
 
 	RIP uint64
 	RSI uint64 // Linux: the zero page
-	RBX uint64 // PVH: the start_info
+	RBX uint64 // PVH: the start_info; Multiboot: the information structure
+	RAX uint64 // Multiboot: a magic number
 	RSP uint64
 	CR3 uint64 // with LongMode
 	GDT Table

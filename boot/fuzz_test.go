@@ -21,6 +21,9 @@ func FuzzParse(f *testing.F) {
 	f.Add(vmlinux(f))
 	f.Add(relocatable(f))
 	f.Add(bzImage(f, modernHeader(), relocatable(f)))
+	f.Add(multibootAt(f, 64, flatHeader(), make([]byte, 64)))
+	f.Add(elf32(f, elf.ELFCLASS32, multibootAt(f, 0, multibootHeader{Flags: 3}, make([]byte, 64))))
+	f.Add(elf32(f, elf.ELFCLASS64, multibootAt(f, 8, flatHeader(), make([]byte, 64))))
 	f.Add(elfFile(f, elf.ELFCLASS32, elf.EM_386, 16<<20,
 		segment{kind: elf.PT_LOAD, vaddr: 1 << 20, paddr: 1 << 20, data: make([]byte, 64)}, pvhNote(1<<20)))
 	f.Fuzz(func(t *testing.T, file []byte) {
@@ -31,7 +34,7 @@ func FuzzParse(f *testing.F) {
 		if _, err := img.Inspect().WriteTo(io.Discard); err != nil {
 			t.Error(err)
 		}
-		for _, p := range []Protocol{Auto, Direct, Linux64, Linux32, PVH} {
+		for _, p := range []Protocol{Auto, Direct, Linux64, Linux32, PVH, Multiboot} {
 			mem, err := memory.New(memory.Layout(24<<20), memory.Options{})
 			if err != nil {
 				t.Fatal(err)
@@ -58,7 +61,7 @@ func checkEntry(t *testing.T, mem *memory.Guest, e Entry) {
 	if e.Kernel.Overlaps(e.Initrd) {
 		t.Errorf("kernel %+v overlaps initrd %+v", e.Kernel, e.Initrd)
 	}
-	if e.Protocol == Auto || (e.Mode == LongMode) != (e.Protocol == Linux64 || e.Protocol == Direct) || (e.RBX != 0) != (e.Protocol == PVH) {
+	if e.Protocol == Auto || (e.Mode == LongMode) != (e.Protocol == Linux64 || e.Protocol == Direct) || (e.RBX != 0) != (e.Protocol == PVH || e.Protocol == Multiboot) {
 		t.Errorf("entry %+v does not fit its protocol", e)
 	}
 	if e.Protocol != Linux64 && !e.Kernel.Contains(e.RIP, 1) {

@@ -20,14 +20,13 @@ const (
 	BzImage Format = iota
 	// ELF is an executable such as vmlinux.
 	ELF
+	// Flat is a file whose Multiboot header says where to load it.
+	Flat
 )
 
-func (f Format) String() string {
-	if f == BzImage {
-		return "bzImage"
-	}
-	return "ELF"
-}
+var formatNames = [...]string{"bzImage", "ELF", "flat"}
+
+func (f Format) String() string { return formatNames[f] }
 
 // Image is a kernel image whose headers have been read and checked. Its
 // contents stay in the file until they are loaded.
@@ -36,6 +35,10 @@ type Image struct {
 	Format Format
 	Header *SetupHeader // of a bzImage, and of the ELF kernel that was in it
 	ELF    *Executable  // of an ELF image
+
+	// Multiboot is what a Multiboot loader loads: ELF, or what the Multiboot
+	// header says. It is nil for a kernel without such a header.
+	Multiboot *Executable
 
 	r    io.ReaderAt
 	size int64
@@ -77,7 +80,7 @@ func (img *Image) Close() error {
 // messages. The image reads from r until it is loaded.
 func Parse(name string, r io.ReaderAt, size int64) (*Image, error) {
 	img := &Image{Name: name, r: r, size: size}
-	head := make([]byte, min(size, maxSetupHeader))
+	head := make([]byte, min(size, multibootSearch))
 	if n, err := r.ReadAt(head, 0); n < len(head) {
 		return nil, img.errorf("%w", err)
 	}
@@ -86,18 +89,40 @@ func Parse(name string, r io.ReaderAt, size int64) (*Image, error) {
 	case size == 0:
 		err = errors.New("the file is empty")
 	case bytes.HasPrefix(head, []byte(elf.ELFMAG)):
-		img.Format = ELF
-		img.ELF, err = parseELF(r, size)
+		err = img.parseExecutable(head)
 	case isBzImage(head):
 		img.Format = BzImage
 		img.Header, err = parseSetupHeader(head, size)
 	default:
-		err = errors.New(describe(head))
+		img.Format = Flat
+		if err = img.parseMultiboot(head); err == nil && img.Multiboot == nil {
+			err = errors.New(describe(head))
+		}
 	}
 	if err != nil {
 		return nil, img.errorf("%w", err)
 	}
 	return img, nil
+}
+
+// parseExecutable reads the headers of an ELF file: a Linux kernel, or one for
+// Multiboot.
+func (img *Image) parseExecutable(head []byte) error {
+	img.Format = ELF
+	var err error
+	if img.ELF, err = parseELF(img.r, img.size); err != nil {
+		return err
+	}
+	if err := img.parseMultiboot(head); err != nil {
+		return err
+	}
+	switch {
+	case img.Multiboot == nil:
+		return img.ELF.checkLinux()
+	case img.Multiboot != img.ELF && img.ELF.checkLinux() != nil:
+		img.Format, img.ELF = Flat, nil // as far as vmm is concerned
+	}
+	return nil
 }
 
 // errorf is an error about the image, which it names.

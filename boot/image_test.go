@@ -166,7 +166,7 @@ func TestProtocols(t *testing.T) {
 		{"32-bit bzImage", bz32, Linux64, 0, "use --boot-protocol linux32"},
 		{"vmlinux", vmlinux(t), Auto, PVH, ""},
 		{"vmlinux", vmlinux(t), Linux64, Linux64, ""},
-		{"vmlinux", vmlinux(t), Linux32, 0, "an ELF image has no linux32 entry"},
+		{"vmlinux", vmlinux(t), Linux32, 0, "this ELF image has no linux32 entry"},
 		{"vmlinux without PVH", noPVH, Auto, Linux64, ""},
 		{"vmlinux without PVH", noPVH, PVH, 0, "use --boot-protocol linux64"},
 		{"vmlinux without entry", noEntry, Auto, 0, "without a 64-bit entry"},

@@ -74,8 +74,15 @@ type NoteInfo struct {
 // of a bzImage.
 func (img *Image) Inspect() *KernelInfo {
 	info := &KernelInfo{File: img.Name, Size: img.size, Format: img.Format.String()}
-	if img.Format == ELF {
+	if img.ELF != nil {
 		info.Entries = img.inspectELF(info)
+	}
+	if img.Multiboot != nil {
+		if entry, ok := img.Multiboot.physicalEntry(); ok {
+			info.Entries = append(info.Entries, EntryPoint{Multiboot.String(), entry})
+		}
+	}
+	if img.Header == nil {
 		return info
 	}
 	h := img.Header

@@ -40,24 +40,22 @@ func (img *Image) Load(mem *memory.Guest, p Params) (*Loaded, error) {
 	if p.Log == nil {
 		p.Log = slog.New(slog.DiscardHandler)
 	}
-	if p.Protocol == Auto {
-		best, err := img.best()
-		if err != nil {
-			return nil, err
-		}
-		p.Protocol = best
+	var err error
+	if p.Protocol, err = img.Choose(p.Protocol); err != nil {
+		return nil, err
 	}
 	l := &Loaded{mem: mem, img: img, entry: Entry{Protocol: p.Protocol}}
-	var err error
 	switch {
 	case img.Format == BzImage && (p.Protocol == Direct || p.Protocol == PVH):
 		err = l.loadPayload(p)
-	case img.Format == BzImage:
+	case img.Format == BzImage && (p.Protocol == Linux64 || p.Protocol == Linux32):
 		err = l.loadBzImage(p)
-	case p.Protocol == Linux32:
-		err = img.errorf("an ELF image has no linux32 entry; use --boot-protocol linux64 or pvh, or a bzImage")
+	case p.Protocol == Multiboot && img.Multiboot != nil:
+		err = l.loadELF(img.Multiboot, p)
+	case img.ELF != nil && (p.Protocol == Direct || p.Protocol == Linux64 || p.Protocol == PVH):
+		err = l.loadELF(img.ELF, p)
 	default:
-		err = l.loadELF(p)
+		err = img.errorf("this %v image has no %v entry; 'vmm inspect kernel' shows those it has", img.Format, p.Protocol)
 	}
 	if err != nil {
 		return nil, err
@@ -70,10 +68,13 @@ func (img *Image) Load(mem *memory.Guest, p Params) (*Loaded, error) {
 // which the boot processor begins.
 func (l *Loaded) Enter(cmdline string, rsdp uint64) (Entry, error) {
 	e := l.entry
+	e.Cmdline = cmdline
+	if e.Protocol == Multiboot {
+		cmdline = l.img.multibootCmdline(cmdline)
+	}
 	if err := checkCmdline(cmdline, l.img.maxCmdline()); err != nil {
 		return Entry{}, err
 	}
-	e.Cmdline = cmdline
 	if err := writeCmdline(l.mem, cmdline); err != nil {
 		return Entry{}, err
 	}
@@ -82,9 +83,13 @@ func (l *Loaded) Enter(cmdline string, rsdp uint64) (Entry, error) {
 		return Entry{}, err
 	}
 	e.RSP = stackTop
-	if e.Protocol == PVH {
+	switch e.Protocol {
+	case PVH:
 		e.RBX = startInfoAddr
 		return e, writeStartInfo(l.mem, e, rsdp)
+	case Multiboot:
+		e.RAX, e.RBX = multibootEntry, startInfoAddr
+		return e, writeMultibootInfo(l.mem, e)
 	}
 	if e.Mode == LongMode {
 		if e.CR3, err = writePageTables(l.mem, e.Kernel); err != nil {
@@ -95,11 +100,16 @@ func (l *Loaded) Enter(cmdline string, rsdp uint64) (Entry, error) {
 	return e, writeZeroPage(l.mem, l.header, e, rsdp)
 }
 
-// best is the protocol that Auto stands for.
-func (img *Image) best() (Protocol, error) {
+// Choose is the protocol to enter the kernel by: the best that the image has for
+// Auto, and p itself for any other.
+func (img *Image) Choose(p Protocol) (Protocol, error) {
 	switch {
-	case img.Format == ELF && img.ELF.PVH != nil:
+	case p != Auto:
+		return p, nil
+	case img.ELF != nil && img.ELF.PVH != nil:
 		return PVH, nil
+	case img.Multiboot != nil:
+		return Multiboot, nil
 	case img.Format == ELF:
 		return Linux64, nil
 	case !img.Header.has64():

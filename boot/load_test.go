@@ -299,8 +299,8 @@ func TestDoesNotFit(t *testing.T) {
 
 // A file that shrinks between Parse and Load.
 func TestShrunkFile(t *testing.T) {
-	file := bzImage(t, modernHeader(), []byte("payload"))
-	img, err := Parse("vmlinuz", bytes.NewReader(file[:1200]), int64(len(file)))
+	file := bzImage(t, modernHeader(), make([]byte, 10000))
+	img, err := Parse("vmlinuz", bytes.NewReader(file[:9000]), int64(len(file)))
 	if err != nil {
 		t.Fatal(err)
 	}

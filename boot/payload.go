@@ -79,6 +79,9 @@ func (img *Image) Unpack() (*Image, error) {
 // unpacked, and can be read from r. Its Close closes file, if that is not nil.
 func (img *Image) Unpacked(r io.ReaderAt, size int64, file io.Closer) (*Image, error) {
 	exe, err := parseELF(r, size)
+	if err == nil {
+		err = exe.checkLinux()
+	}
 	if err != nil {
 		return nil, img.errorf("payload: %w", err)
 	}

@@ -25,9 +25,12 @@ const (
 	// mode. Documentation/arch/x86/boot.rst does not cover it; see Xen's
 	// docs/misc/pvh.pandoc and include/xen/interface/hvm/start_info.h.
 	PVH
+	// Multiboot enters a kernel that has a Multiboot header, as GRUB does. It is
+	// for 32-bit kernels that are not Linux. Multiboot Specification 0.6.96.
+	Multiboot
 )
 
-var protocolNames = [...]string{"auto", "direct", "linux64", "linux32", "pvh"}
+var protocolNames = [...]string{"auto", "direct", "linux64", "linux32", "pvh", "multiboot"}
 
 func (p Protocol) String() string {
 	if int(p) < len(protocolNames) {

@@ -23,20 +23,24 @@ func (l *Loaded) loadPayload(p Params) error {
 	}
 	defer kernel.Close()
 	l.img = kernel
-	return l.loadELF(p)
+	return l.loadELF(kernel.ELF, p)
 }
 
-// loadELF loads the segments of an ELF kernel.
-func (l *Loaded) loadELF(p Params) error {
-	exe := l.img.ELF
-	if p.Protocol == PVH {
+// loadELF loads the segments of an executable of the image.
+func (l *Loaded) loadELF(exe *Executable, p Params) error {
+	entry, ok := exe.physicalEntry()
+	switch p.Protocol {
+	case PVH:
 		if exe.PVH == nil {
 			return l.img.errorf("an ELF kernel without a PVH entry; use --boot-protocol linux64, or a kernel with CONFIG_PVH")
 		}
-		l.entry.RIP = uint64(*exe.PVH)
-	} else {
-		var ok bool
-		if l.entry.RIP, ok = exe.physicalEntry(); !ok || exe.Class != elf.ELFCLASS64 {
+		entry = uint64(*exe.PVH)
+	case Multiboot:
+		if !ok {
+			return l.img.errorf("its entry %#x is in none of its segments: the file is damaged", exe.Entry)
+		}
+	default:
+		if !ok || exe.Class != elf.ELFCLASS64 {
 			return l.img.errorf("an ELF file without a 64-bit entry in one of its segments; use --boot-protocol pvh")
 		}
 		l.entry.Mode = LongMode
@@ -47,7 +51,7 @@ func (l *Loaded) loadELF(p Params) error {
 	if err := l.img.checkRoom(l.mem, link); err != nil {
 		return err
 	}
-	initrd, err := p.Initrd.place(l.mem, link.End(), l.img.initrdMax())
+	initrd, err := p.Initrd.place(l.mem, link.End(), l.initrdMax(exe))
 	if err != nil {
 		return err
 	}
@@ -57,7 +61,7 @@ func (l *Loaded) loadELF(p Params) error {
 	if err != nil {
 		return err
 	}
-	l.entry.RIP += l.entry.Offset
+	l.entry.RIP = entry + l.entry.Offset
 
 	if err := p.Initrd.load(l.mem, initrd); err != nil {
 		return err
@@ -94,12 +98,14 @@ func (img *Image) zeroPageHeader() SetupHeader {
 	}
 }
 
-// initrdMax is the highest address that an initrd may reach.
-func (img *Image) initrdMax() uint64 {
+// initrdMax is the highest address that the initrd of an executable may reach.
+func (l *Loaded) initrdMax(exe *Executable) uint64 {
 	switch {
-	case img.Header != nil:
-		return img.Header.initrdMax()
-	case img.ELF.Class == elf.ELFCLASS32:
+	case l.entry.Protocol == Multiboot:
+		return memory.HoleStart - 1 // the specification knows no limit
+	case l.img.Header != nil:
+		return l.img.Header.initrdMax()
+	case exe.Class == elf.ELFCLASS32:
 		return initrdMax32
 	}
 	return initrdMax64

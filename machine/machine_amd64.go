@@ -255,18 +255,23 @@ func (m *Machine) loadKernel(cfg Config) (boot.Entry, error) {
 		return boot.Entry{}, err
 	}
 	defer file.Close()
+	protocol, err := kernel.Choose(cfg.Protocol)
+	if err != nil {
+		return boot.Entry{}, err
+	}
+	line := cfg.cmdline(protocol)
 	loaded, err := kernel.Load(m.memory, boot.Params{
-		Protocol: cfg.Protocol,
+		Protocol: protocol,
 		Initrd:   initrd,
 		KASLR:    cfg.KASLR,
-		Cmdline:  cfg.cmdline(),
+		Cmdline:  line,
 		Random:   rand.Reader,
 		Log:      m.log,
 	})
 	if err != nil {
 		return boot.Entry{}, err
 	}
-	entry, err := loaded.Enter(m.cmdline(cfg.cmdline()), boot.ACPIAddr)
+	entry, err := loaded.Enter(m.cmdline(line), boot.ACPIAddr)
 	if err != nil {
 		return boot.Entry{}, err
 	}
