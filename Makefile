@@ -54,8 +54,8 @@ lab: packages build ## run a command on a KVM host in software: make lab CMD='bi
 	@tests/lab/lab $(if $(CMD),'$(subst ','\'',$(CMD))',bash)
 
 .PHONY: soak
-soak: packages build ## boot 50 times and paste a mebibyte, and expect no failure
-	SOAK=50 LAB_TIMEOUT=5400 tests/system/run -test.v -test.run 'TestSoak|TestInput' -test.timeout 80m
+soak: packages build ## boot 50 times, 20 more for random addresses, and paste a mebibyte
+	SOAK=50 LAB_TIMEOUT=5400 tests/system/run -test.v -test.run 'TestSoak|TestInput|TestKASLR' -test.timeout 80m
 
 .PHONY: bench-start
 bench-start: packages build ## time from exec of vmm to a guest's first exit, beside C and QEMU

@@ -2,6 +2,7 @@ package boot
 
 import (
 	"bytes"
+	"crypto/rand"
 	"debug/elf"
 	"encoding/binary"
 	"testing"
@@ -155,6 +156,18 @@ func parse(t testing.TB, file []byte) *Image {
 		t.Fatal(err)
 	}
 	return img
+}
+
+// start loads an image and prepares its entry.
+func start(img *Image, mem *memory.Guest, p Params) (Entry, error) {
+	if p.Random == nil {
+		p.Random = rand.Reader
+	}
+	l, err := img.Load(mem, p)
+	if err != nil {
+		return Entry{}, err
+	}
+	return l.Enter(p.Cmdline, ACPIAddr)
 }
 
 // bytesAt is a copy of n bytes of guest memory.

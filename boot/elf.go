@@ -22,6 +22,8 @@ type Executable struct {
 	Segments []Segment
 	Notes    []Note
 	PVH      *uint32 // the physical address of the PVH entry; nil without one
+
+	end int64 // of the ELF file; a kernel's relocation table may lie behind it
 }
 
 // Segment is a program header. Sizes are in bytes.
@@ -59,10 +61,10 @@ const (
 	notePVH  = 18
 )
 
-// parseELF reads the headers and notes of an ELF kernel for x86.
+// parseELF reads the headers and notes of an ELF file for x86.
 func parseELF(r io.ReaderAt, size int64) (*Executable, error) {
 	exe := &Executable{}
-	table, err := exe.readHeader(r)
+	table, sections, err := exe.readHeader(r)
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +74,7 @@ func parseELF(r io.ReaderAt, size int64) (*Executable, error) {
 	case table.count > maxSegments:
 		return nil, fmt.Errorf("an ELF file with %d segments, and no kernel has more than %d", table.count, maxSegments)
 	}
+	exe.end = max(sections.end(), table.end())
 	for i := range table.count {
 		s, err := parseSegment(r, exe.Class, int64(table.offset)+int64(i)*int64(table.entrySize))
 		if err != nil {
@@ -81,6 +84,7 @@ func parseELF(r io.ReaderAt, size int64) (*Executable, error) {
 			return nil, fmt.Errorf("truncated: ELF segment %d has %d bytes at %d and the file ends at %d", i, s.FileSize, s.Offset, size)
 		}
 		exe.Segments = append(exe.Segments, s)
+		exe.end = max(exe.end, int64(s.Offset+s.FileSize))
 	}
 	for _, s := range exe.Segments {
 		if s.Type == elf.PT_NOTE {
@@ -89,54 +93,67 @@ func parseELF(r io.ReaderAt, size int64) (*Executable, error) {
 			}
 		}
 	}
-	if exe.isProgram() {
-		return nil, errors.New("an ELF program for an operating system, not a Linux kernel; give a bzImage (such as /boot/vmlinuz-*) or an ELF vmlinux")
-	}
-	if err := exe.check(); err != nil {
-		return nil, err
-	}
 	return exe, nil
 }
 
-// segmentTable is where the program headers lie in a file.
-type segmentTable struct {
+// checkLinux refuses what is no Linux kernel, or one that cannot be loaded.
+func (exe *Executable) checkLinux() error {
+	if exe.isProgram() {
+		return errors.New("an ELF program for an operating system, not a Linux kernel; give a bzImage (such as /boot/vmlinuz-*) or an ELF vmlinux")
+	}
+	if err := exe.checkSegments(); err != nil {
+		return err
+	}
+	return exe.checkEntry()
+}
+
+// headerTable is where the program or section headers lie in a file.
+type headerTable struct {
 	offset           uint64
 	entrySize, count uint16
 }
 
-// readHeader reads the file header.
-func (exe *Executable) readHeader(r io.ReaderAt) (segmentTable, error) {
+// end is the offset behind the table, or a negative number where that is none
+// a file has.
+func (t headerTable) end() int64 {
+	return int64(t.offset) + int64(t.entrySize)*int64(t.count)
+}
+
+// readHeader reads the file header: where the headers of segments and sections
+// lie.
+func (exe *Executable) readHeader(r io.ReaderAt) (segments, sections headerTable, err error) {
 	var ident [elf.EI_NIDENT]byte
 	if err := readStruct(r, 0, &ident); err != nil {
-		return segmentTable{}, err
+		return segments, sections, err
 	}
 	if elf.Data(ident[elf.EI_DATA]) != elf.ELFDATA2LSB {
-		return segmentTable{}, errors.New("a big-endian ELF file, and this is an x86-64 machine")
+		return segments, sections, errors.New("a big-endian ELF file, and this is an x86-64 machine")
 	}
-	var table segmentTable
 	exe.Class = elf.Class(ident[elf.EI_CLASS])
 	switch exe.Class {
 	case elf.ELFCLASS64:
 		var h elf.Header64
 		if err := readStruct(r, 0, &h); err != nil {
-			return segmentTable{}, err
+			return segments, sections, err
 		}
 		exe.Machine, exe.Type, exe.Entry = elf.Machine(h.Machine), elf.Type(h.Type), h.Entry
-		table = segmentTable{h.Phoff, h.Phentsize, h.Phnum}
+		segments = headerTable{h.Phoff, h.Phentsize, h.Phnum}
+		sections = headerTable{h.Shoff, h.Shentsize, h.Shnum}
 	case elf.ELFCLASS32:
 		var h elf.Header32
 		if err := readStruct(r, 0, &h); err != nil {
-			return segmentTable{}, err
+			return segments, sections, err
 		}
 		exe.Machine, exe.Type, exe.Entry = elf.Machine(h.Machine), elf.Type(h.Type), uint64(h.Entry)
-		table = segmentTable{uint64(h.Phoff), h.Phentsize, h.Phnum}
+		segments = headerTable{uint64(h.Phoff), h.Phentsize, h.Phnum}
+		sections = headerTable{uint64(h.Shoff), h.Shentsize, h.Shnum}
 	default:
-		return segmentTable{}, fmt.Errorf("an ELF file of unknown class %d", ident[elf.EI_CLASS])
+		return segments, sections, fmt.Errorf("an ELF file of unknown class %d", ident[elf.EI_CLASS])
 	}
 	if exe.Machine != elf.EM_X86_64 && exe.Machine != elf.EM_386 {
-		return segmentTable{}, fmt.Errorf("an ELF file for %v, and this is an x86-64 machine", exe.Machine)
+		return segments, sections, fmt.Errorf("an ELF file for %v, and this is an x86-64 machine", exe.Machine)
 	}
-	return table, nil
+	return segments, sections, nil
 }
 
 func parseSegment(r io.ReaderAt, class elf.Class, off int64) (Segment, error) {
@@ -212,8 +229,8 @@ func (exe *Executable) isProgram() bool {
 	return !kernel
 }
 
-// check refuses what cannot be loaded whatever the protocol.
-func (exe *Executable) check() error {
+// checkSegments refuses what cannot be loaded whatever the protocol.
+func (exe *Executable) checkSegments() error {
 	var loaded []Segment
 	for i, s := range exe.Segments {
 		if !s.loaded() {
@@ -233,12 +250,18 @@ func (exe *Executable) check() error {
 		}
 		loaded = append(loaded, s)
 	}
+	if len(loaded) == 0 {
+		return errors.New("an ELF file with nothing to load, not a kernel")
+	}
+	return nil
+}
+
+// checkEntry refuses a Linux kernel that has no entry.
+func (exe *Executable) checkEntry() error {
 	switch {
-	case len(loaded) == 0:
-		return errors.New("an ELF file with nothing to load, not a Linux kernel")
 	case exe.PVH == nil && exe.Class != elf.ELFCLASS64:
 		return errors.New("a 32-bit ELF file without a PVH entry (a Xen note of type 18): there is no protocol to enter it by; give the bzImage")
-	case exe.PVH != nil && !slices.ContainsFunc(loaded, func(s Segment) bool { return s.memory().Contains(uint64(*exe.PVH), 1) }):
+	case exe.PVH != nil && !slices.ContainsFunc(exe.Segments, func(s Segment) bool { return s.loaded() && s.memory().Contains(uint64(*exe.PVH), 1) }):
 		return fmt.Errorf("its PVH entry %#x is in none of its segments: the file is damaged", *exe.PVH)
 	}
 	return nil

@@ -28,12 +28,18 @@ type Entry struct {
 
 	RIP uint64
 	RSI uint64 // Linux: the zero page
-	RBX uint64 // PVH: the start_info
+	RBX uint64 // PVH: the start_info; Multiboot: the information structure
+	RAX uint64 // Multiboot: a magic number
 	RSP uint64
 	CR3 uint64 // with LongMode
 	GDT Table
 
-	Kernel  memory.Range // what the kernel occupies, with the room it needs to start
+	Kernel memory.Range // what the kernel occupies, with the room it needs to start
+	// Offset is how much higher the kernel lies in physical memory than its
+	// ELF file says, and Slide how much higher in virtual memory: zero, or what
+	// KASLR has chosen. A kernel that unpacks itself chooses its own later.
+	Offset, Slide uint64
+
 	Initrd  memory.Range // Size 0: none
 	Cmdline string
 }

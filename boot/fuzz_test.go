@@ -19,6 +19,11 @@ func FuzzParse(f *testing.F) {
 	h.RelocatableKernel, h.XLoadFlags, h.Version = 0, 0, 0x206
 	f.Add(bzImage(f, h, nil))
 	f.Add(vmlinux(f))
+	f.Add(relocatable(f))
+	f.Add(bzImage(f, modernHeader(), relocatable(f)))
+	f.Add(multibootAt(f, 64, flatHeader(), make([]byte, 64)))
+	f.Add(elf32(f, elf.ELFCLASS32, multibootAt(f, 0, multibootHeader{Flags: 3}, make([]byte, 64))))
+	f.Add(elf32(f, elf.ELFCLASS64, multibootAt(f, 8, flatHeader(), make([]byte, 64))))
 	f.Add(elfFile(f, elf.ELFCLASS32, elf.EM_386, 16<<20,
 		segment{kind: elf.PT_LOAD, vaddr: 1 << 20, paddr: 1 << 20, data: make([]byte, 64)}, pvhNote(1<<20)))
 	f.Fuzz(func(t *testing.T, file []byte) {
@@ -29,12 +34,12 @@ func FuzzParse(f *testing.F) {
 		if _, err := img.Inspect().WriteTo(io.Discard); err != nil {
 			t.Error(err)
 		}
-		for _, p := range []Protocol{Auto, Linux64, Linux32, PVH} {
+		for _, p := range []Protocol{Auto, Direct, Linux64, Linux32, PVH, Multiboot} {
 			mem, err := memory.New(memory.Layout(24<<20), memory.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			e, err := img.Load(mem, Params{Protocol: p, Cmdline: "quiet", Initrd: initrd(5000)})
+			e, err := start(img, mem, Params{Protocol: p, Cmdline: "quiet", Initrd: initrd(5000)})
 			if err == nil {
 				checkEntry(t, mem, e)
 			}
@@ -56,7 +61,7 @@ func checkEntry(t *testing.T, mem *memory.Guest, e Entry) {
 	if e.Kernel.Overlaps(e.Initrd) {
 		t.Errorf("kernel %+v overlaps initrd %+v", e.Kernel, e.Initrd)
 	}
-	if e.Protocol == Auto || (e.Mode == LongMode) != (e.Protocol == Linux64) || (e.RBX != 0) != (e.Protocol == PVH) {
+	if e.Protocol == Auto || (e.Mode == LongMode) != (e.Protocol == Linux64 || e.Protocol == Direct) || (e.RBX != 0) != (e.Protocol == PVH || e.Protocol == Multiboot) {
 		t.Errorf("entry %+v does not fit its protocol", e)
 	}
 	if e.Protocol != Linux64 && !e.Kernel.Contains(e.RIP, 1) {
@@ -85,6 +90,30 @@ func FuzzPayload(f *testing.F) {
 		p, err := img.Payload()
 		if err != nil || len(vmlinux) != int(p.Unpacked) {
 			t.Errorf("%d bytes of %+v, %v", len(vmlinux), p, err)
+		}
+	})
+}
+
+// FuzzRelocations applies hostile relocation tables. What is moved and moved back
+// is what it was.
+func FuzzRelocations(f *testing.F) {
+	f.Add(table([]uint32{low(0), low(8)}, []uint32{low(16)}, []uint32{low(20)}), uint64(1<<21))
+	f.Add(table(nil, nil, []uint32{low(0), low(4093)}), uint64(1<<29))
+	f.Add(make([]byte, 12), uint64(1))
+	f.Fuzz(func(t *testing.T, table []byte, slide uint64) {
+		r, err := parseRelocations(table)
+		if err != nil {
+			return
+		}
+		image := bytes.Repeat([]byte("text"), 1024)
+		if err := r.apply(image, kernelMap+16<<20, slide); err != nil {
+			return
+		}
+		if err := r.apply(image, kernelMap+16<<20, -slide); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(image, bytes.Repeat([]byte("text"), 1024)) {
+			t.Error("moved back, the kernel is another")
 		}
 	})
 }

@@ -62,9 +62,11 @@ const (
 	headerMagic = 0x53726448 // "HdrS"
 
 	loadedHigh = 1 << 0 // loadflags: the code goes to 1 MiB, as in every bzImage
+	kaslrFlag  = 1 << 1 // loadflags: addresses have been chosen at random
 	canUseHeap = 1 << 7 // loadflags: heap_end_ptr is valid
 
 	xlfKernel64 = 1 << 0 // xloadflags: there is a 64-bit entry
+	xlfAbove4G  = 1 << 1 // xloadflags: the kernel may lie above 4 GiB
 )
 
 // Protocol versions in which fields came that the loader uses.

@@ -20,22 +20,25 @@ const (
 	BzImage Format = iota
 	// ELF is an executable such as vmlinux.
 	ELF
+	// Flat is a file whose Multiboot header says where to load it.
+	Flat
 )
 
-func (f Format) String() string {
-	if f == BzImage {
-		return "bzImage"
-	}
-	return "ELF"
-}
+var formatNames = [...]string{"bzImage", "ELF", "flat"}
+
+func (f Format) String() string { return formatNames[f] }
 
 // Image is a kernel image whose headers have been read and checked. Its
 // contents stay in the file until they are loaded.
 type Image struct {
 	Name   string
 	Format Format
-	Header *SetupHeader // of a bzImage
+	Header *SetupHeader // of a bzImage, and of the ELF kernel that was in it
 	ELF    *Executable  // of an ELF image
+
+	// Multiboot is what a Multiboot loader loads: ELF, or what the Multiboot
+	// header says. It is nil for a kernel without such a header.
+	Multiboot *Executable
 
 	r    io.ReaderAt
 	size int64
@@ -77,7 +80,7 @@ func (img *Image) Close() error {
 // messages. The image reads from r until it is loaded.
 func Parse(name string, r io.ReaderAt, size int64) (*Image, error) {
 	img := &Image{Name: name, r: r, size: size}
-	head := make([]byte, min(size, maxSetupHeader))
+	head := make([]byte, min(size, multibootSearch))
 	if n, err := r.ReadAt(head, 0); n < len(head) {
 		return nil, img.errorf("%w", err)
 	}
@@ -86,18 +89,40 @@ func Parse(name string, r io.ReaderAt, size int64) (*Image, error) {
 	case size == 0:
 		err = errors.New("the file is empty")
 	case bytes.HasPrefix(head, []byte(elf.ELFMAG)):
-		img.Format = ELF
-		img.ELF, err = parseELF(r, size)
+		err = img.parseExecutable(head)
 	case isBzImage(head):
 		img.Format = BzImage
 		img.Header, err = parseSetupHeader(head, size)
 	default:
-		err = errors.New(describe(head))
+		img.Format = Flat
+		if err = img.parseMultiboot(head); err == nil && img.Multiboot == nil {
+			err = errors.New(describe(head))
+		}
 	}
 	if err != nil {
 		return nil, img.errorf("%w", err)
 	}
 	return img, nil
+}
+
+// parseExecutable reads the headers of an ELF file: a Linux kernel, or one for
+// Multiboot.
+func (img *Image) parseExecutable(head []byte) error {
+	img.Format = ELF
+	var err error
+	if img.ELF, err = parseELF(img.r, img.size); err != nil {
+		return err
+	}
+	if err := img.parseMultiboot(head); err != nil {
+		return err
+	}
+	switch {
+	case img.Multiboot == nil:
+		return img.ELF.checkLinux()
+	case img.Multiboot != img.ELF && img.ELF.checkLinux() != nil:
+		img.Format, img.ELF = Flat, nil // as far as vmm is concerned
+	}
+	return nil
 }
 
 // errorf is an error about the image, which it names.
@@ -125,45 +150,6 @@ func describe(head []byte) string {
 		return "an EFI program, not a Linux kernel by itself" + fix
 	}
 	return "not a Linux kernel" + fix
-}
-
-// Params are what a kernel is started with.
-type Params struct {
-	Protocol Protocol
-	Cmdline  string
-	Initrd   *Initrd // nil for none
-	RSDP     uint64  // guest-physical address of the ACPI root pointer; 0 for none
-}
-
-// Load writes the kernel and all that it needs into guest memory, which must
-// be all zeros: what need not be written is not.
-func (img *Image) Load(mem *memory.Guest, p Params) (Entry, error) {
-	if p.Protocol == Auto {
-		p.Protocol = img.best()
-	}
-	if err := checkCmdline(p.Cmdline, img.maxCmdline()); err != nil {
-		return Entry{}, err
-	}
-	switch {
-	case img.Format == BzImage && (p.Protocol == Linux64 || p.Protocol == Linux32):
-		return img.loadBzImage(mem, p)
-	case img.Format == BzImage:
-		return Entry{}, img.errorf("a bzImage has no %v entry; use --boot-protocol linux64 or linux32, or the ELF vmlinux it was made from", p.Protocol)
-	case p.Protocol == PVH || p.Protocol == Linux64:
-		return img.loadELF(mem, p)
-	}
-	return Entry{}, img.errorf("an ELF image has no %v entry; use --boot-protocol linux64 or pvh, or a bzImage", p.Protocol)
-}
-
-// best is the protocol that Auto stands for.
-func (img *Image) best() Protocol {
-	switch {
-	case img.Format == ELF && img.ELF.PVH != nil:
-		return PVH
-	case img.Format == BzImage && !img.Header.has64():
-		return Linux32
-	}
-	return Linux64
 }
 
 // checkRoom fails when low RAM is too small for the kernel.

@@ -123,12 +123,12 @@ func TestOpen(t *testing.T) {
 }
 
 func TestProtocolNames(t *testing.T) {
-	for _, p := range []Protocol{Auto, Linux64, Linux32, PVH} {
+	for _, p := range []Protocol{Auto, Direct, Linux64, Linux32, PVH} {
 		if got, err := ParseProtocol(p.String()); got != p || err != nil {
 			t.Errorf("ParseProtocol(%v) = %v, %v", p, got, err)
 		}
 	}
-	if p, err := ParseProtocol("uefi"); err == nil || !strings.Contains(err.Error(), "auto, linux64, linux32, pvh") {
+	if p, err := ParseProtocol("uefi"); err == nil || !strings.Contains(err.Error(), "auto, direct, linux64, linux32, pvh") {
 		t.Errorf("ParseProtocol(uefi) = %v, %v; want an error that lists the names", p, err)
 	}
 }
@@ -136,6 +136,8 @@ func TestProtocolNames(t *testing.T) {
 // The protocol that Auto stands for, and those that an image refuses.
 func TestProtocols(t *testing.T) {
 	bz64 := bzImage(t, modernHeader(), nil)
+	packed := bzImage(t, modernHeader(), testdata(t, Zstd))
+	unknown := bzImage(t, modernHeader(), []byte("something that only the guest knows"))
 	h := modernHeader()
 	h.XLoadFlags = 0
 	bz32 := bzImage(t, h, nil)
@@ -151,14 +153,20 @@ func TestProtocols(t *testing.T) {
 		want     Protocol
 		mistake  string
 	}{
-		{"64-bit bzImage", bz64, Auto, Linux64, ""},
+		{"64-bit bzImage", packed, Auto, Direct, ""},
+		{"64-bit bzImage", packed, Linux64, Linux64, ""},
+		{"64-bit bzImage", packed, PVH, PVH, ""},
+		{"64-bit bzImage without payload", bz64, Auto, Linux64, ""},
+		{"64-bit bzImage without payload", bz64, Direct, 0, "no compressed kernel to unpack; use --boot-protocol linux64"},
+		{"64-bit bzImage of unknown compression", unknown, Auto, Linux64, ""},
+		{"64-bit bzImage of unknown compression", unknown, Direct, 0, "nor compressed in a way that Linux knows"},
 		{"64-bit bzImage", bz64, Linux32, Linux32, ""},
-		{"64-bit bzImage", bz64, PVH, 0, "a bzImage has no pvh entry; use --boot-protocol linux64"},
+		{"64-bit bzImage", bz64, PVH, 0, "no compressed kernel to unpack; use --boot-protocol linux64"},
 		{"32-bit bzImage", bz32, Auto, Linux32, ""},
 		{"32-bit bzImage", bz32, Linux64, 0, "use --boot-protocol linux32"},
 		{"vmlinux", vmlinux(t), Auto, PVH, ""},
 		{"vmlinux", vmlinux(t), Linux64, Linux64, ""},
-		{"vmlinux", vmlinux(t), Linux32, 0, "an ELF image has no linux32 entry"},
+		{"vmlinux", vmlinux(t), Linux32, 0, "this ELF image has no linux32 entry"},
 		{"vmlinux without PVH", noPVH, Auto, Linux64, ""},
 		{"vmlinux without PVH", noPVH, PVH, 0, "use --boot-protocol linux64"},
 		{"vmlinux without entry", noEntry, Auto, 0, "without a 64-bit entry"},
@@ -167,7 +175,7 @@ func TestProtocols(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name+" "+tt.protocol.String(), func(t *testing.T) {
-			e, err := parse(t, tt.file).Load(newGuest(t, 32<<20), Params{Protocol: tt.protocol})
+			e, err := start(parse(t, tt.file), newGuest(t, 32<<20), Params{Protocol: tt.protocol})
 			switch {
 			case tt.mistake == "" && (err != nil || e.Protocol != tt.want):
 				t.Errorf("Load = %v, %v; want %v", e.Protocol, err, tt.want)
@@ -196,7 +204,7 @@ func TestCmdlineRefused(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			mem := newGuest(t, 32<<20)
-			_, err := parse(t, tt.file).Load(mem, Params{Cmdline: tt.cmdline})
+			_, err := start(parse(t, tt.file), mem, Params{Cmdline: tt.cmdline})
 			if tt.want == "" {
 				if err != nil {
 					t.Fatal(err)

@@ -22,10 +22,10 @@ const (
 	initrdMax32 = 0x37ff_ffff
 )
 
-// load puts the initrd as high as possible in low RAM, so that the kernel has
-// the most room below: page-aligned, no byte above last, none below floor,
-// where the kernel ends.
-func (d *Initrd) load(mem *memory.Guest, floor, last uint64) (memory.Range, error) {
+// place chooses where the initrd goes: as high as possible in low RAM, so that
+// the kernel has the most room below; page-aligned, no byte above last, none
+// below floor, where the kernel ends.
+func (d *Initrd) place(mem *memory.Guest, floor, last uint64) (memory.Range, error) {
 	if d == nil {
 		return memory.Range{}, nil
 	}
@@ -43,15 +43,22 @@ func (d *Initrd) load(mem *memory.Guest, floor, last uint64) (memory.Range, erro
 		}
 		return memory.Range{}, fmt.Errorf("initrd %s: %d bytes do not fit beside the kernel; choose --memory %dM or more", d.Name, size, mebibytes(need))
 	}
-	r := memory.Range{Start: (end - size) &^ (memory.PageSize - 1), Size: size}
-	dst, err := mem.Slice(r.Start, r.Size)
+	return memory.Range{Start: (end - size) &^ (memory.PageSize - 1), Size: size}, nil
+}
+
+// load writes the initrd to where place said.
+func (d *Initrd) load(mem *memory.Guest, to memory.Range) error {
+	if d == nil {
+		return nil
+	}
+	dst, err := mem.Slice(to.Start, to.Size)
 	if err != nil {
-		return memory.Range{}, err
+		return err
 	}
 	if _, err := io.ReadFull(io.NewSectionReader(d.Data, 0, d.Size), dst); err != nil {
-		return memory.Range{}, fmt.Errorf("initrd %s: %w", d.Name, err)
+		return fmt.Errorf("initrd %s: %w", d.Name, err)
 	}
-	return r, nil
+	return nil
 }
 
 func pageUp(n uint64) uint64 { return (n + memory.PageSize - 1) &^ (memory.PageSize - 1) }

@@ -24,6 +24,9 @@ type KernelInfo struct {
 	Payload    *Payload `json:"payload,omitempty"`
 	// ELF is the image itself, or what the payload unpacks to.
 	ELF *ELFInfo `json:"elf,omitempty"`
+	// Relocations is the number of entries of the relocation table, which a
+	// kernel has that was built for random addresses (KASLR).
+	Relocations int `json:"relocations"`
 	// Problem says why ELF is missing.
 	Problem string `json:"problem,omitempty"`
 }
@@ -71,9 +74,15 @@ type NoteInfo struct {
 // of a bzImage.
 func (img *Image) Inspect() *KernelInfo {
 	info := &KernelInfo{File: img.Name, Size: img.size, Format: img.Format.String()}
-	if img.Format == ELF {
-		info.ELF = newELFInfo(img.ELF)
-		info.Entries = info.ELF.Entries
+	if img.ELF != nil {
+		info.Entries = img.inspectELF(info)
+	}
+	if img.Multiboot != nil {
+		if entry, ok := img.Multiboot.physicalEntry(); ok {
+			info.Entries = append(info.Entries, EntryPoint{Multiboot.String(), entry})
+		}
+	}
+	if img.Header == nil {
 		return info
 	}
 	h := img.Header
@@ -98,16 +107,28 @@ func (img *Image) inspectPayload(info *KernelInfo) error {
 		return err
 	}
 	info.Payload = &payload
-	vmlinux, err := img.Vmlinux()
+	kernel, err := img.Unpack()
 	if err != nil {
 		return err
 	}
-	exe, err := parseELF(bytes.NewReader(vmlinux), int64(len(vmlinux)))
-	if err != nil {
-		return err
+	defer kernel.Close()
+	for _, e := range kernel.inspectELF(info) {
+		if e.Protocol == Linux64.String() { // of the kernel in the image, that is
+			info.Entries = append([]EntryPoint{{Direct.String(), e.Address}}, info.Entries...)
+		} else {
+			info.Entries = append(info.Entries, e)
+		}
 	}
-	info.ELF = newELFInfo(exe)
 	return nil
+}
+
+// inspectELF describes an ELF kernel, and returns the entries that it has.
+func (img *Image) inspectELF(info *KernelInfo) []EntryPoint {
+	info.ELF = newELFInfo(img.ELF)
+	if r, err := img.relocations(); err == nil {
+		info.Relocations = r.count()
+	}
+	return info.ELF.Entries
 }
 
 // kernelVersion is the string that the setup header points to.

@@ -22,7 +22,7 @@ func TestInspectText(t *testing.T) {
 		"format           bzImage\n",
 		"kernel           1.2.3 (someone@example) #1\n",
 		"boot protocol    2.15\n",
-		"vmm boots it by  linux64 at 0x1000200, linux32 at 0x1000000\n",
+		"vmm boots it by  direct at 0x1000000, linux64 at 0x1000200, linux32 at 0x1000000, pvh at 0x1000020\n",
 		"payload          xz, 252 bytes at 0x800, 307396 unpacked\n",
 		"  0x1f1  setup_sects            0x01                512-byte sectors of real-mode code; the protected-mode code begins at byte 0x400\n",
 		"  0x211  loadflags              0x01                LOADED_HIGH\n",
@@ -78,7 +78,7 @@ func TestInspectJSON(t *testing.T) {
 		map[string]any{"protocol": "linux64", "address": float64(0x1000010)},
 	}
 	want := map[string]any{
-		"file": "vmlinuz", "size": float64(len(file)), "format": "ELF", "entries": entries,
+		"file": "vmlinuz", "size": float64(len(file)), "format": "ELF", "entries": entries, "relocations": 0.,
 		"elf": map[string]any{
 			"class": "64", "machine": "X86_64", "type": "EXEC", "entry": float64(kernelBase + 16<<20 + 0x10), "entries": entries,
 			"segments": []any{

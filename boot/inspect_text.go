@@ -29,6 +29,9 @@ func (k *KernelInfo) WriteTo(w io.Writer) (int64, error) {
 	if p := k.Payload; p != nil {
 		row("payload", "%v, %d bytes at %#x, %d unpacked", p.Compression, p.Size, p.Offset, p.Unpacked)
 	}
+	if k.Relocations > 0 {
+		row("relocations", "%d, for random addresses (KASLR)", k.Relocations)
+	}
 	if k.Problem != "" {
 		row("payload", "not readable: %s", printable(k.Problem))
 	}

@@ -9,7 +9,8 @@ import "vmm/memory"
 //	0x02000  PVH start_info, module list, memory map
 //	0x07000  zero page (struct boot_params)
 //	0x08000  stack, should an entry point want one; it grows down from 0x9000
-//	0x09000  page tables: PML4, PDPT and four page directories
+//	0x09000  page tables, up to 0x20000: six of them, and more for a kernel
+//	         that lies above 4 GiB
 //	0x20000  command line
 //	0x9fc00  end of usable memory: an extended BIOS data area on a PC
 //	0xe0000  ACPI tables, in the range where software looks for them
@@ -19,6 +20,7 @@ const (
 	zeroPageAddr   = 0x7000
 	stackTop       = 0x9000
 	pageTablesAddr = 0x9000
+	pageTablesEnd  = cmdlineAddr
 	cmdlineAddr    = 0x20000
 	lowMemoryEnd   = 0x9fc00
 

@@ -70,7 +70,7 @@ func TestLoadBzImage(t *testing.T) {
 			const size = 64 * mib
 			mem := newGuest(t, size)
 			file := bzImage(t, tt.header, []byte("hello"))
-			e, err := parse(t, file).Load(mem, Params{Protocol: tt.protocol, Cmdline: "quiet", Initrd: initrd(5000), RSDP: ACPIAddr})
+			e, err := start(parse(t, file), mem, Params{Protocol: tt.protocol, Cmdline: "quiet", Initrd: initrd(5000)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -131,7 +131,7 @@ func TestLoadBzImage(t *testing.T) {
 // RAM goes on above the hole; an initrd does not go there.
 func TestLoadAboveHole(t *testing.T) {
 	mem := newGuest(t, 5<<30)
-	e, err := parse(t, bzImage(t, modernHeader(), nil)).Load(mem, Params{Initrd: initrd(1)})
+	e, err := start(parse(t, bzImage(t, modernHeader(), nil)), mem, Params{Initrd: initrd(1)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestLoadELF(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			mem := newGuest(t, size)
-			e, err := parse(t, tt.file).Load(mem, Params{Protocol: tt.protocol, Initrd: initrd(4096), RSDP: ACPIAddr})
+			e, err := start(parse(t, tt.file), mem, Params{Protocol: tt.protocol, Initrd: initrd(4096)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -191,7 +191,7 @@ func TestLoadELF(t *testing.T) {
 	}
 
 	mem := newGuest(t, size)
-	if _, err := parse(t, file).Load(mem, Params{Protocol: Linux64, RSDP: ACPIAddr}); err != nil {
+	if _, err := start(parse(t, file), mem, Params{Protocol: Linux64}); err != nil {
 		t.Fatal(err)
 	}
 	if got := string(bytesAt(t, mem, 16<<20+4092, 4)) + string(bytesAt(t, mem, 18<<20, 5)); got != "textdata\x00" {
@@ -208,7 +208,7 @@ func TestLoadELF(t *testing.T) {
 func TestStartInfo(t *testing.T) {
 	const size = 5 << 30
 	mem := newGuest(t, size)
-	e, err := parse(t, vmlinux(t)).Load(mem, Params{Cmdline: "quiet", Initrd: initrd(4096), RSDP: ACPIAddr})
+	e, err := start(parse(t, vmlinux(t)), mem, Params{Cmdline: "quiet", Initrd: initrd(4096)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func TestStartInfo(t *testing.T) {
 
 	// Without an initrd there is no module.
 	mem = newGuest(t, 32<<20)
-	if e, err = parse(t, vmlinux(t)).Load(mem, Params{}); err != nil {
+	if e, err = start(parse(t, vmlinux(t)), mem, Params{}); err != nil {
 		t.Fatal(err)
 	}
 	info = bytesAt(t, mem, e.RBX, 56)
@@ -286,7 +286,7 @@ func TestDoesNotFit(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := parse(t, tt.file).Load(newGuest(t, tt.memory), Params{Initrd: tt.initrd})
+			_, err := start(parse(t, tt.file), newGuest(t, tt.memory), Params{Initrd: tt.initrd})
 			switch {
 			case tt.want == "" && err != nil:
 				t.Error(err)
@@ -299,17 +299,17 @@ func TestDoesNotFit(t *testing.T) {
 
 // A file that shrinks between Parse and Load.
 func TestShrunkFile(t *testing.T) {
-	file := bzImage(t, modernHeader(), []byte("payload"))
-	img, err := Parse("vmlinuz", bytes.NewReader(file[:1200]), int64(len(file)))
+	file := bzImage(t, modernHeader(), make([]byte, 10000))
+	img, err := Parse("vmlinuz", bytes.NewReader(file[:9000]), int64(len(file)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := img.Load(newGuest(t, 32<<20), Params{}); err == nil || !strings.Contains(err.Error(), io.ErrUnexpectedEOF.Error()) {
+	if _, err := start(img, newGuest(t, 32<<20), Params{Protocol: Linux64}); err == nil || !strings.Contains(err.Error(), io.ErrUnexpectedEOF.Error()) {
 		t.Errorf("Load = %v; want %v", err, io.ErrUnexpectedEOF)
 	}
 	img = parse(t, file)
 	cut := &Initrd{Name: "initrd.img", Data: strings.NewReader("short"), Size: 10}
-	if _, err := img.Load(newGuest(t, 32<<20), Params{Initrd: cut}); err == nil || !strings.Contains(err.Error(), "initrd initrd.img") {
+	if _, err := start(img, newGuest(t, 32<<20), Params{Protocol: Linux64, Initrd: cut}); err == nil || !strings.Contains(err.Error(), "initrd initrd.img") {
 		t.Errorf("Load = %v; want an error about the initrd", err)
 	}
 }

@@ -124,14 +124,14 @@ func TestVmlinuxRefuses(t *testing.T) {
 		img  *Image
 		want string
 	}{
-		{"ELF", parse(t, vmlinux(t)), "no compressed payload"},
-		{"none", parse(t, bzImage(t, modernHeader(), nil)), "no compressed payload"},
-		{"protocol 2.07", edit(func(h *SetupHeader) { h.Version = 0x207 }), "no compressed payload"},
+		{"ELF", parse(t, vmlinux(t)), "no compressed kernel"},
+		{"none", parse(t, bzImage(t, modernHeader(), nil)), "no compressed kernel"},
+		{"protocol 2.07", edit(func(h *SetupHeader) { h.Version = 0x207 }), "no compressed kernel"},
 		{"past the end", edit(func(h *SetupHeader) { h.PayloadLength = 1 << 31 }), "past the end"},
 		{"begins past the end", edit(func(h *SetupHeader) { h.PayloadOffset = 1 << 31 }), "past the end"},
 		{"tiny", edit(func(h *SetupHeader) { h.PayloadLength = 4 }), "4 bytes"},
 		{"not ELF", parse(t, bzImage(t, modernHeader(), []byte("something else"))), "neither an ELF file nor compressed"},
-		{"too large", parse(t, bzImage(t, modernHeader(), bomb)), "no kernel is larger than 1024"},
+		{"too large", parse(t, bzImage(t, modernHeader(), bomb)), "there is room for 4194304"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

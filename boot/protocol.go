@@ -12,6 +12,9 @@ type Protocol uint8
 const (
 	// Auto chooses the best protocol that the image has.
 	Auto Protocol = iota
+	// Direct unpacks the kernel in a bzImage and enters it, in long mode, where
+	// the code that unpacks it in the guest would.
+	Direct
 	// Linux64 enters a Linux kernel in long mode.
 	// Documentation/arch/x86/boot.rst, "64-bit Boot Protocol".
 	Linux64
@@ -22,9 +25,12 @@ const (
 	// mode. Documentation/arch/x86/boot.rst does not cover it; see Xen's
 	// docs/misc/pvh.pandoc and include/xen/interface/hvm/start_info.h.
 	PVH
+	// Multiboot enters a kernel that has a Multiboot header, as GRUB does. It is
+	// for 32-bit kernels that are not Linux. Multiboot Specification 0.6.96.
+	Multiboot
 )
 
-var protocolNames = [...]string{"auto", "linux64", "linux32", "pvh"}
+var protocolNames = [...]string{"auto", "direct", "linux64", "linux32", "pvh", "multiboot"}
 
 func (p Protocol) String() string {
 	if int(p) < len(protocolNames) {

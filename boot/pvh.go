@@ -36,8 +36,8 @@ type startMemory struct {
 
 const startMagic = 0x336e_c578 // "xEn3" with the high bit of the E set
 
-// finishPVH writes the start_info and what it leads to.
-func (e *Entry) finishPVH(mem *memory.Guest, rsdp uint64) error {
+// writeStartInfo writes the start_info and what it leads to.
+func writeStartInfo(mem *memory.Guest, e Entry, rsdp uint64) error {
 	info := startInfo{
 		Magic:       startMagic,
 		Version:     1,
@@ -62,17 +62,7 @@ func (e *Entry) finishPVH(mem *memory.Guest, rsdp uint64) error {
 		next += uint64(binary.Size(entry))
 		info.MemmapEntries++
 	}
-	if err := writeStruct(mem, startInfoAddr, &info); err != nil {
-		return err
-	}
-	if err := writeCmdline(mem, e.Cmdline); err != nil {
-		return err
-	}
-	e.RBX = startInfoAddr
-	e.RSP = stackTop
-	var err error
-	e.GDT, err = writeGDT(mem, e.Mode)
-	return err
+	return writeStruct(mem, startInfoAddr, &info)
 }
 
 // writeStruct writes a structure, little-endian, at a guest-physical address.

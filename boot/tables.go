@@ -1,7 +1,9 @@
 package boot
 
 import (
+	"cmp"
 	"encoding/binary"
+	"errors"
 
 	"vmm/memory"
 )
@@ -40,30 +42,67 @@ const (
 	pteLarge    = 1 << 7 // in a page directory: a 2 MiB page
 )
 
-// writePageTables maps the first 4 GiB to themselves and returns what goes
-// into CR3. The 64-bit boot protocol asks for the kernel, the zero page and
-// the command line; all of them are below 4 GiB.
-func writePageTables(mem *memory.Guest) (uint64, error) {
-	const (
-		pml4        = pageTablesAddr
-		pdpt        = pml4 + memory.PageSize
-		directories = pdpt + memory.PageSize
-		gigabytes   = 4
-	)
-	if err := mem.PutUint64(pml4, pdpt|ptePresent|pteWritable); err != nil {
-		return 0, err
+// writePageTables maps the first 4 GiB to themselves, and the kernel where it
+// lies above, and returns what goes into CR3. The 64-bit boot protocol asks for
+// the kernel, the zero page and the command line.
+func writePageTables(mem *memory.Guest, kernel memory.Range) (uint64, error) {
+	t := pageTables{mem: mem, next: pageTablesAddr}
+	root := t.alloc()
+	const gib = 1 << 30
+	for at := uint64(0); at < 4*gib; at += gib {
+		t.mapGigabyte(root, at)
 	}
-	for i := range uint64(gigabytes) {
-		if err := mem.PutUint64(pdpt+8*i, (directories+i*memory.PageSize)|ptePresent|pteWritable); err != nil {
-			return 0, err
-		}
+	for at := max(kernel.Start&^(gib-1), 4*gib); at < kernel.End(); at += gib {
+		t.mapGigabyte(root, at)
 	}
-	pages, err := mem.Slice(directories, gigabytes*memory.PageSize)
-	if err != nil {
-		return 0, err
+	return root, t.err
+}
+
+// pageTables are page tables in the making. The memory for them is zero to
+// begin with.
+type pageTables struct {
+	mem  *memory.Guest
+	next uint64 // the next page to use for a table
+	err  error  // the first one
+}
+
+// alloc is a table to fill.
+func (t *pageTables) alloc() uint64 {
+	table := t.next
+	t.next += memory.PageSize
+	if t.next > pageTablesEnd && t.err == nil {
+		t.err = errors.New("the kernel is too large for the page tables that it starts with")
 	}
-	for i := range uint64(gigabytes * 512) {
-		le.PutUint64(pages[8*i:], i<<21|ptePresent|pteWritable|pteLarge)
+	return table
+}
+
+// below is the table that an entry of another one leads to, a new one where
+// there is none yet.
+func (t *pageTables) below(table, index uint64) uint64 {
+	at := table + 8*index
+	entry, err := t.mem.Uint64(at)
+	if err != nil || t.err != nil {
+		t.err = cmp.Or(t.err, err)
+		return table
 	}
-	return pml4, nil
+	if entry == 0 {
+		entry = t.alloc() | ptePresent | pteWritable
+		t.err = cmp.Or(t.err, t.mem.PutUint64(at, entry))
+	}
+	return entry &^ (memory.PageSize - 1)
+}
+
+// mapGigabyte maps the gigabyte at addr to itself, in pages of 2 MiB: not every
+// processor has larger ones.
+func (t *pageTables) mapGigabyte(root, addr uint64) {
+	pdpt := t.below(root, addr>>39&511)
+	directory := t.below(pdpt, addr>>30&511)
+	pages, err := t.mem.Slice(directory, memory.PageSize)
+	if err != nil || t.err != nil {
+		t.err = cmp.Or(t.err, err)
+		return
+	}
+	for i := range uint64(512) {
+		le.PutUint64(pages[8*i:], addr+i<<21|ptePresent|pteWritable|pteLarge)
+	}
 }

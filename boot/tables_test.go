@@ -12,29 +12,56 @@ import (
 // to itself. Intel SDM vol. 3 §4.5.
 func TestPageTables(t *testing.T) {
 	mem := newGuest(t, 1<<20)
-	cr3, err := writePageTables(mem)
+	cr3, err := writePageTables(mem, memory.Range{Start: 16 << 20, Size: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
-	entry := func(table, index uint64) uint64 {
-		v, err := mem.Uint64(table + 8*index)
+	for addr := uint64(0); addr < 4<<30; addr += 2 << 20 {
+		if pte := walk(t, mem, cr3, addr); pte != addr|0x83 {
+			t.Fatalf("%#x: entry %#x; want a writable 2 MiB page", addr, pte)
+		}
+	}
+	if pte := walk(t, mem, cr3, 4<<30); pte != 0 {
+		t.Errorf("above 4 GiB: %#x", pte)
+	}
+
+	// A kernel above that, across the end of what a page of a table holds.
+	mem = newGuest(t, 1<<20)
+	cr3, err = writePageTables(mem, memory.Range{Start: 512<<30 - 4<<20, Size: 8 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for addr := uint64(511 << 30); addr < 513<<30; addr += 2 << 20 {
+		if pte := walk(t, mem, cr3, addr); pte != addr|0x83 {
+			t.Fatalf("%#x: entry %#x; want a writable 2 MiB page", addr, pte)
+		}
+	}
+	if _, err := writePageTables(newGuest(t, 1<<20), memory.Range{Start: 8 << 30, Size: 32 << 30}); err == nil {
+		t.Error("a kernel of 32 GiB has page tables")
+	}
+}
+
+// walk is the page-directory entry for an address, 0 where there is none.
+func walk(t *testing.T, mem *memory.Guest, cr3, addr uint64) uint64 {
+	t.Helper()
+	table := cr3
+	for _, shift := range []int{39, 30, 21} {
+		entry, err := mem.Uint64(table + 8*(addr>>shift&511))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return v
-	}
-	const frame = 0x000f_ffff_ffff_f000
-	for addr := uint64(0); addr < 4<<30; addr += 2 << 20 {
-		l4 := entry(cr3, addr>>39&511)
-		l3 := entry(l4&frame, addr>>30&511)
-		l2 := entry(l3&frame, addr>>21&511)
-		if l4&3 != 3 || l3&0x83 != 3 || l2 != addr|0x83 {
-			t.Fatalf("%#x: entries %#x, %#x, %#x; want a writable 2 MiB page", addr, l4, l3, l2)
+		if shift == 21 {
+			return entry
 		}
+		if entry&0x83 != 3 {
+			if entry != 0 {
+				t.Fatalf("%#x: table entry %#x", addr, entry)
+			}
+			return 0
+		}
+		table = entry & 0x000f_ffff_ffff_f000
 	}
-	if l3 := entry(entry(cr3, 0)&frame, 4); l3 != 0 {
-		t.Errorf("above 4 GiB: %#x", l3)
-	}
+	panic("not reached")
 }
 
 // Descriptors as the protocols prescribe them: flat, of the mode's kind.

@@ -6,61 +6,120 @@ import (
 	"vmm/memory"
 )
 
-// loadELF loads the segments of an ELF kernel and prepares its entry.
-func (img *Image) loadELF(mem *memory.Guest, p Params) (Entry, error) {
-	exe := img.ELF
-	e := Entry{Protocol: p.Protocol, Cmdline: p.Cmdline}
-	if p.Protocol == PVH {
+// loadPayload unpacks the kernel in a bzImage and loads it.
+func (l *Loaded) loadPayload(p Params) error {
+	// The header says how much room unpacking in the guest would take. It is
+	// an upper bound here, and known before anything is unpacked.
+	if err := l.img.checkRoom(l.mem, l.img.Header.runs()); err != nil {
+		return err
+	}
+	unpack := p.Unpack
+	if unpack == nil {
+		unpack = (*Image).Unpack
+	}
+	kernel, err := unpack(l.img)
+	if err != nil {
+		return err
+	}
+	defer kernel.Close()
+	l.img = kernel
+	return l.loadELF(kernel.ELF, p)
+}
+
+// loadELF loads the segments of an executable of the image.
+func (l *Loaded) loadELF(exe *Executable, p Params) error {
+	entry, ok := exe.physicalEntry()
+	switch p.Protocol {
+	case PVH:
 		if exe.PVH == nil {
-			return Entry{}, img.errorf("an ELF kernel without a PVH entry; use --boot-protocol linux64, or a kernel with CONFIG_PVH")
+			return l.img.errorf("an ELF kernel without a PVH entry; use --boot-protocol linux64, or a kernel with CONFIG_PVH")
 		}
-		e.RIP = uint64(*exe.PVH)
-	} else {
-		var ok bool
-		if e.RIP, ok = exe.physicalEntry(); !ok || exe.Class != elf.ELFCLASS64 {
-			return Entry{}, img.errorf("an ELF file without a 64-bit entry in one of its segments; use --boot-protocol pvh")
+		entry = uint64(*exe.PVH)
+	case Multiboot:
+		if !ok {
+			return l.img.errorf("its entry %#x is in none of its segments: the file is damaged", exe.Entry)
 		}
-		e.Mode = LongMode
+	default:
+		if !ok || exe.Class != elf.ELFCLASS64 {
+			return l.img.errorf("an ELF file without a 64-bit entry in one of its segments; use --boot-protocol pvh")
+		}
+		l.entry.Mode = LongMode
+		l.header = l.img.zeroPageHeader()
 	}
 
-	for _, s := range exe.Segments {
-		if s.loaded() {
-			e.Kernel = union(e.Kernel, s.memory())
-		}
+	link := exe.memory()
+	if err := l.img.checkRoom(l.mem, link); err != nil {
+		return err
 	}
-	if err := img.checkRoom(mem, e.Kernel); err != nil {
-		return Entry{}, err
+	initrd, err := p.Initrd.place(l.mem, link.End(), l.initrdMax(exe))
+	if err != nil {
+		return err
 	}
-	last := uint64(initrdMax64)
-	if exe.Class == elf.ELFCLASS32 {
-		last = initrdMax32
+	l.entry.Initrd = initrd
+	l.entry.Kernel = link
+	random, err := l.randomize(p)
+	if err != nil {
+		return err
 	}
-	var err error
-	if e.Initrd, err = p.Initrd.load(mem, e.Kernel.End(), last); err != nil {
-		return Entry{}, err
+	l.entry.RIP = entry + l.entry.Offset
+
+	if err := p.Initrd.load(l.mem, initrd); err != nil {
+		return err
 	}
 	for _, s := range exe.Segments {
 		// What a segment has in memory beyond the file is zero already.
 		if s.loaded() {
-			if err := img.readInto(mem, s.PAddr, int64(s.Offset), s.FileSize); err != nil {
-				return Entry{}, err
+			if err := l.img.readInto(l.mem, s.PAddr+l.entry.Offset, int64(s.Offset), s.FileSize); err != nil {
+				return err
 			}
 		}
 	}
-
-	if p.Protocol == PVH {
-		return e, e.finishPVH(mem, p.RSDP)
+	if random {
+		return l.relocate()
 	}
-	// The zero page of a kernel without a setup header: only what a kernel
-	// reads before it trusts the rest.
-	return e, e.finishLinux(mem, SetupHeader{
+	return nil
+}
+
+// zeroPageHeader is the setup header for the zero page. A kernel that never was
+// in a bzImage has none of its own, and gets what a kernel reads before it
+// trusts the rest.
+func (img *Image) zeroPageHeader() SetupHeader {
+	if img.Header != nil {
+		return *img.Header
+	}
+	return SetupHeader{
 		BootFlag:        bootFlag,
 		Magic:           headerMagic,
 		Version:         version212,
 		LoadFlags:       loadedHigh,
-		KernelAlignment: 1 << 21,
+		KernelAlignment: minKernelAlign,
+		XLoadFlags:      xlfKernel64 | xlfAbove4G,
 		CmdlineSize:     defaultMaxCmdline,
-	}, p.RSDP)
+	}
+}
+
+// initrdMax is the highest address that the initrd of an executable may reach.
+func (l *Loaded) initrdMax(exe *Executable) uint64 {
+	switch {
+	case l.entry.Protocol == Multiboot:
+		return memory.HoleStart - 1 // the specification knows no limit
+	case l.img.Header != nil:
+		return l.img.Header.initrdMax()
+	case exe.Class == elf.ELFCLASS32:
+		return initrdMax32
+	}
+	return initrdMax64
+}
+
+// memory is the guest-physical memory that the segments say they occupy.
+func (exe *Executable) memory() memory.Range {
+	var all memory.Range
+	for _, s := range exe.Segments {
+		if s.loaded() {
+			all = union(all, s.memory())
+		}
+	}
+	return all
 }
 
 // union is the smallest range that holds both; an empty one holds nothing.

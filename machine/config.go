@@ -33,6 +33,8 @@ type Config struct {
 	Append string
 	// Protocol is how the kernel is entered.
 	Protocol boot.Protocol
+	// KASLR says whether the kernel's addresses are chosen at random.
+	KASLR boot.KASLR
 	// Memory is the size of RAM in bytes, a multiple of memory.PageSize.
 	Memory uint64
 	// HugePages takes RAM from the host's pool of 2 MiB pages.
@@ -125,14 +127,17 @@ const MaxCPUs = 64
 // pvpanic driver is there, or without it.
 const DefaultCmdline = "console=ttyS0 panic=-1 reboot=panic_warm"
 
-// cmdline is the command line as the guest gets it.
-func (c *Config) cmdline() string {
+// cmdline is the command line as a guest gets it that is entered by the given
+// protocol.
+func (c *Config) cmdline(p boot.Protocol) string {
 	line := DefaultCmdline
-	if c.VirtioConsole {
-		line = strings.Replace(line, "ttyS0", "hvc0", 1)
-	}
-	if c.Cmdline != nil {
+	switch {
+	case c.Cmdline != nil:
 		line = *c.Cmdline
+	case p == boot.Multiboot:
+		line = "" // the words are Linux's
+	case c.VirtioConsole:
+		line = strings.Replace(line, "ttyS0", "hvc0", 1)
 	}
 	return strings.TrimSpace(line + " " + c.Append)
 }

@@ -3,6 +3,8 @@ package machine
 import (
 	"strings"
 	"testing"
+
+	"vmm/boot"
 )
 
 func TestParseSize(t *testing.T) {
@@ -71,16 +73,21 @@ func TestValidate(t *testing.T) {
 func TestCmdline(t *testing.T) {
 	own, none := "root=/dev/vda", ""
 	for _, tt := range []struct {
-		c    Config
-		want string
+		c        Config
+		protocol boot.Protocol
+		want     string
 	}{
-		{Config{}, DefaultCmdline},
-		{Config{Append: "quiet"}, DefaultCmdline + " quiet"},
-		{Config{Cmdline: &own}, own},
-		{Config{Cmdline: &own, Append: "quiet"}, own + " quiet"},
-		{Config{Cmdline: &none}, ""},
+		{Config{}, boot.Direct, DefaultCmdline},
+		{Config{Append: "quiet"}, boot.Direct, DefaultCmdline + " quiet"},
+		{Config{Cmdline: &own}, boot.Direct, own},
+		{Config{Cmdline: &own, Append: "quiet"}, boot.PVH, own + " quiet"},
+		{Config{Cmdline: &none}, boot.Direct, ""},
+		{Config{VirtioConsole: true}, boot.Direct, "console=hvc0 panic=-1 reboot=panic_warm"},
+		{Config{}, boot.Multiboot, ""},
+		{Config{Append: "-v"}, boot.Multiboot, "-v"},
+		{Config{Cmdline: &own}, boot.Multiboot, own},
 	} {
-		if got := tt.c.cmdline(); got != tt.want {
+		if got := tt.c.cmdline(tt.protocol); got != tt.want {
 			t.Errorf("command line %q; want %q", got, tt.want)
 		}
 	}

@@ -73,7 +73,7 @@ func (c *cpu) enter(e boot.Entry) error {
 	if err := c.vcpu.SetSregs(s); err != nil {
 		return err
 	}
-	return c.vcpu.SetRegs(kvm.Regs{RIP: e.RIP, RSI: e.RSI, RBX: e.RBX, RSP: e.RSP, RFLAGS: rflagsFixed})
+	return c.vcpu.SetRegs(kvm.Regs{RIP: e.RIP, RAX: e.RAX, RBX: e.RBX, RSI: e.RSI, RSP: e.RSP, RFLAGS: rflagsFixed})
 }
 
 // resumed tells the guest that time has passed without it.

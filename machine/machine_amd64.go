@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -254,12 +255,23 @@ func (m *Machine) loadKernel(cfg Config) (boot.Entry, error) {
 		return boot.Entry{}, err
 	}
 	defer file.Close()
-	entry, err := kernel.Load(m.memory, boot.Params{
-		Protocol: cfg.Protocol,
-		Cmdline:  m.cmdline(cfg.cmdline()),
+	protocol, err := kernel.Choose(cfg.Protocol)
+	if err != nil {
+		return boot.Entry{}, err
+	}
+	line := cfg.cmdline(protocol)
+	loaded, err := kernel.Load(m.memory, boot.Params{
+		Protocol: protocol,
 		Initrd:   initrd,
-		RSDP:     boot.ACPIAddr,
+		KASLR:    cfg.KASLR,
+		Cmdline:  line,
+		Random:   rand.Reader,
+		Log:      m.log,
 	})
+	if err != nil {
+		return boot.Entry{}, err
+	}
+	entry, err := loaded.Enter(m.cmdline(line), boot.ACPIAddr)
 	if err != nil {
 		return boot.Entry{}, err
 	}

@@ -103,6 +103,44 @@ func TestStringOut(t *testing.T) {
 	}
 }
 
+// A flat kernel is entered as the Multiboot specification says, with its command
+// line and its module.
+func TestMultiboot(t *testing.T) {
+	file := make([]byte, 32, 128)
+	for i, field := range []uint32{
+		0x1bad_b002, 1 << 16, 0xe451_4ffe, // magic, flags, checksum
+		1 << 20, 1 << 20, 0, 0, 1<<20 + 32, // addresses: header, load, ends, entry
+	} {
+		binary.LittleEndian.PutUint32(file[4*i:], field)
+	}
+	file = append(file,
+		0x3d, 0x02, 0xb0, 0xad, 0x2b, // cmp $0x2badb002, %eax
+		0x75, 0x18, //                   jne 2f
+		0x8b, 0x73, 0x10, //             mov 16(%ebx), %esi: the command line
+		0x66, 0xba, 0xf8, 0x03, //       mov $0x3f8, %dx
+		0xac, 0x84, 0xc0, 0x74, 0x03, // 0: lodsb; test %al, %al; jz 1f
+		0xee, 0xeb, 0xf8, //                out %al, (%dx); jmp 0b
+		0x8b, 0x43, 0x18, //             1: mov 24(%ebx), %eax: the modules
+		0x8b, 0x30, 0xac, //                mov (%eax), %esi; lodsb
+		0xe6, 0xf4, 0xf4, //                out %al, $0xf4; hlt
+		0xb0, 0x00, 0xe6, 0xf4, 0xf4) //  2: out 0; hlt
+	dir := t.TempDir()
+	kernel, initrd := filepath.Join(dir, "tiny"), filepath.Join(dir, "initrd")
+	for path, data := range map[string][]byte{kernel: file, initrd: []byte("Module")} {
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	m := newMachine(t, nil, func(c *Config) {
+		c.Kernel, c.Initrd, c.Append, c.Console, c.DebugExit = kernel, initrd, "-v", &out, true
+	})
+	o, err := m.Run(context.Background())
+	if err != nil || o.Kind != DebugExit || o.Value != 'M' || out.String() != "tiny -v" {
+		t.Errorf("Run = %+v, %v; console %q; want the module's first byte and the command line", o, err, &out)
+	}
+}
+
 // Cancelling the context ends every thread of the largest machine at once, and
 // none is left behind.
 func TestCancel(t *testing.T) {

@@ -30,6 +30,7 @@ type bootFlags struct {
 	memory                 cli.Size
 	cpus                   int
 	protocol               protocolFlag
+	kaslr                  kaslrFlag
 	hugePages, debugExit   bool
 	disks                  []machine.Disk
 	nets                   []machine.Net
@@ -67,7 +68,8 @@ value to the --debug-exit port.`,
   vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --net tap=tap0,queues=2 --cpus 2
   vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --share path=src,tag=src,ro --vsock cid=3,uds=vm.vsock
   vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --balloon size=128M,free-page-reporting --control vm.sock
-  vmm boot --kernel vmlinux --boot-protocol pvh --timeout 30s </dev/null >boot.log`,
+  vmm boot --kernel vmlinux --boot-protocol pvh --timeout 30s </dev/null >boot.log
+  vmm boot --kernel apic.flat --append "-smp 1" --debug-exit`,
 		Args: cli.Usage(f.args),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.run(cmd.Flags().Changed("cmdline"))
@@ -75,13 +77,14 @@ value to the --debug-exit port.`,
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	fl.StringVar(&f.kernel, "kernel", "", "kernel `file`: a bzImage, or a vmlinux (default /boot/vmlinuz of the running kernel)")
+	fl.StringVar(&f.kernel, "kernel", "", "kernel `file`: a bzImage, a vmlinux, or a Multiboot kernel\n(default /boot/vmlinuz of the running kernel)")
 	fl.StringVar(&f.initrd, "initrd", "", "initial RAM disk `file`")
 	fl.StringVar(&f.cmdline, "cmdline", machine.DefaultCmdline, "kernel command `line`, instead of the default")
 	fl.StringVar(&f.append, "append", "", "`words` to add to the kernel command line")
 	fl.Var(&f.memory, "memory", "`size` of RAM, with K, M, G or T")
 	fl.IntVar(&f.cpus, "cpus", 1, "`number` of processors")
-	fl.Var(&f.protocol, "boot-protocol", "how the kernel is entered: auto, linux64, linux32 or pvh")
+	fl.Var(&f.protocol, "boot-protocol", "how the kernel is entered: auto, direct (unpacked by vmm),\nlinux64, linux32, pvh or multiboot")
+	fl.Var(&f.kaslr, "kaslr", "random kernel addresses: auto, on (fail where impossible) or off (as linked)")
 	fl.BoolVar(&f.hugePages, "hugepages", false, "take RAM from the host's pool of 2 MiB pages")
 	fl.StringVar(&f.rootfs, "rootfs", "", "image `file` to use as first disk and root file system: --disk path=file, --append \"root=/dev/vda rw\"")
 	fl.Var(&listFlag[machine.Disk]{&f.disks, parseDisk, "disk"}, "disk", "add a disk: path=FILE[,ro][,format=raw|qcow2][,serial=S][,cache=writeback|none]\n[,iops=N][,bw=BYTES][,queues=N]; may be repeated")
@@ -135,6 +138,17 @@ func (p *protocolFlag) Set(v string) error {
 	return err
 }
 
+// kaslrFlag is a choice of random addresses by name.
+type kaslrFlag boot.KASLR
+
+func (k *kaslrFlag) String() string { return boot.KASLR(*k).String() }
+func (k *kaslrFlag) Type() string   { return "when" }
+func (k *kaslrFlag) Set(v string) error {
+	kaslr, err := boot.ParseKASLR(v)
+	*k = kaslrFlag(kaslr)
+	return err
+}
+
 // config turns the flags into the machine that they describe.
 func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 	cfg := machine.Config{
@@ -142,6 +156,7 @@ func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 		Initrd:    f.initrd,
 		Append:    f.append,
 		Protocol:  boot.Protocol(f.protocol),
+		KASLR:     boot.KASLR(f.kaslr),
 		Memory:    uint64(f.memory),
 		HugePages: f.hugePages,
 		CPUs:      f.cpus,

@@ -34,6 +34,38 @@ func PrintInfo(w io.Writer) error {
 	return err
 }
 
+// PrintAddresses writes where the kernel is: the virtual address of its text,
+// and the physical one.
+func PrintAddresses(w io.Writer) error {
+	text, err := firstWord("/proc/kallsyms", " _stext")
+	if err != nil {
+		return err
+	}
+	code, err := firstWord("/proc/iomem", " Kernel code")
+	if err != nil {
+		return err
+	}
+	start, _, _ := strings.Cut(code, "-")
+	_, err = fmt.Fprintf(w, "virtual:  0x%s\nphysical: 0x%s\n", text, start)
+	return err
+}
+
+// firstWord is the first word of the line of a file that ends in suffix.
+func firstWord(file, suffix string) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if strings.HasSuffix(lines.Text(), suffix) {
+			return strings.Fields(lines.Text())[0], nil
+		}
+	}
+	return "", fmt.Errorf("%s: no line ends in %q: %w", file, suffix, lines.Err())
+}
+
 // Cmdline returns the value of a word name=value of the kernel's command line,
 // "" where there is none.
 func Cmdline(name string) string {

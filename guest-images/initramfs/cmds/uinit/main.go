@@ -110,6 +110,7 @@ func loadModule(path string) error {
 // why it could not.
 var actions = map[string]func(argument string) error{
 	"info":      func(string) error { return info() },
+	"addresses": func(string) error { return addresses() },
 	"poweroff":  func(string) error { return guest.PowerOff() },
 	"reboot":    func(string) error { return guest.Reboot() },
 	"panic":     func(string) error { return os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0) },
@@ -121,6 +122,13 @@ var actions = map[string]func(argument string) error{
 
 func info() error {
 	if err := guest.PrintInfo(os.Stdout); err != nil {
+		return err
+	}
+	return guest.PowerOff()
+}
+
+func addresses() error {
+	if err := guest.PrintAddresses(os.Stdout); err != nil {
 		return err
 	}
 	return guest.PowerOff()

@@ -1,0 +1,125 @@
+package boot
+
+import (
+	"io"
+	"log/slog"
+
+	"vmm/memory"
+)
+
+// Params are what a kernel is loaded with.
+type Params struct {
+	Protocol Protocol
+	Initrd   *Initrd // nil for none
+	// KASLR says whether the kernel's addresses are chosen at random.
+	KASLR KASLR
+	// Cmdline is the command line as far as it is known by now: all the words
+	// that bear on where the kernel goes.
+	Cmdline string
+	// Random is where random addresses come from. It is not read without KASLR.
+	Random io.Reader
+	// Unpack unpacks a bzImage; nil for [Image.Unpack].
+	Unpack func(*Image) (*Image, error)
+	// Log receives decisions; nil for nothing.
+	Log *slog.Logger
+}
+
+// Loaded is a kernel in guest memory that has yet to be told of its machine.
+type Loaded struct {
+	mem    *memory.Guest
+	img    *Image
+	entry  Entry
+	header SetupHeader // what the zero page will hold of it
+}
+
+// Load writes kernel and initrd into guest memory, which must be all zeros:
+// what need not be written is not. It takes most of the time that it takes to
+// start a kernel, and needs only the memory: the rest of the machine can be made
+// meanwhile.
+func (img *Image) Load(mem *memory.Guest, p Params) (*Loaded, error) {
+	if p.Log == nil {
+		p.Log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if p.Protocol, err = img.Choose(p.Protocol); err != nil {
+		return nil, err
+	}
+	l := &Loaded{mem: mem, img: img, entry: Entry{Protocol: p.Protocol}}
+	switch {
+	case img.Format == BzImage && (p.Protocol == Direct || p.Protocol == PVH):
+		err = l.loadPayload(p)
+	case img.Format == BzImage && (p.Protocol == Linux64 || p.Protocol == Linux32):
+		err = l.loadBzImage(p)
+	case p.Protocol == Multiboot && img.Multiboot != nil:
+		err = l.loadELF(img.Multiboot, p)
+	case img.ELF != nil && (p.Protocol == Direct || p.Protocol == Linux64 || p.Protocol == PVH):
+		err = l.loadELF(img.ELF, p)
+	default:
+		err = img.errorf("this %v image has no %v entry; 'vmm inspect kernel' shows those it has", img.Format, p.Protocol)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// Enter writes what the kernel is told: command line, memory map, and the
+// address of the ACPI root pointer, 0 for none. It answers with the state in
+// which the boot processor begins.
+func (l *Loaded) Enter(cmdline string, rsdp uint64) (Entry, error) {
+	e := l.entry
+	e.Cmdline = cmdline
+	if e.Protocol == Multiboot {
+		cmdline = l.img.multibootCmdline(cmdline)
+	}
+	if err := checkCmdline(cmdline, l.img.maxCmdline()); err != nil {
+		return Entry{}, err
+	}
+	if err := writeCmdline(l.mem, cmdline); err != nil {
+		return Entry{}, err
+	}
+	var err error
+	if e.GDT, err = writeGDT(l.mem, e.Mode); err != nil {
+		return Entry{}, err
+	}
+	e.RSP = stackTop
+	switch e.Protocol {
+	case PVH:
+		e.RBX = startInfoAddr
+		return e, writeStartInfo(l.mem, e, rsdp)
+	case Multiboot:
+		e.RAX, e.RBX = multibootEntry, startInfoAddr
+		return e, writeMultibootInfo(l.mem, e)
+	}
+	if e.Mode == LongMode {
+		if e.CR3, err = writePageTables(l.mem, e.Kernel); err != nil {
+			return Entry{}, err
+		}
+	}
+	e.RSI = zeroPageAddr
+	return e, writeZeroPage(l.mem, l.header, e, rsdp)
+}
+
+// Choose is the protocol to enter the kernel by: the best that the image has for
+// Auto, and p itself for any other.
+func (img *Image) Choose(p Protocol) (Protocol, error) {
+	switch {
+	case p != Auto:
+		return p, nil
+	case img.ELF != nil && img.ELF.PVH != nil:
+		return PVH, nil
+	case img.Multiboot != nil:
+		return Multiboot, nil
+	case img.Format == ELF:
+		return Linux64, nil
+	case !img.Header.has64():
+		return Linux32, nil
+	}
+	switch ok, err := img.unpackable(); {
+	case err != nil:
+		return Auto, err
+	case ok:
+		return Direct, nil
+	}
+	return Linux64, nil
+}
