@@ -5,13 +5,15 @@ import (
 	"sync/atomic"
 
 	"vmm/kvm"
+	"vmm/probe"
 )
 
 // cpu is a processor of the machine: a vCPU and the loop around it.
 type cpu struct {
-	vcpu  *kvm.VCPU
-	exits atomic.Uint64
-	last  access // the last access that a device was asked for
+	vcpu   *kvm.VCPU
+	probes *probe.CPU
+	exits  atomic.Uint64
+	last   access // the last access that a device was asked for
 	// inside is set while the vCPU may execute the guest's instructions.
 	inside atomic.Bool
 }
@@ -43,16 +45,21 @@ func (a access) String() string {
 // goroutine, and so of its thread.
 func (c *cpu) loop(m *Machine) {
 	c.vcpu.LockThread()
+	defer c.probes.Stop()
 	for !m.stopping.Load() {
 		// First inside, then the look whether to be: Pause does it the other
 		// way round, and so one of the two sees the other.
 		c.inside.Store(true)
-		if m.paused.Load() {
+		if m.paused.Load() || m.held(c) {
 			c.inside.Store(false)
 			c.rest(m)
 			continue
 		}
-		exit, err := c.vcpu.Run()
+		var exit kvm.Exit
+		err := c.probes.Prepare()
+		if err == nil {
+			exit, err = c.vcpu.Run()
+		}
 		c.inside.Store(false)
 		if err != nil {
 			m.stop(Outcome{}, err)
@@ -61,13 +68,19 @@ func (c *cpu) loop(m *Machine) {
 		c.exits.Add(1)
 		switch exit.Reason {
 		case kvm.ExitIO:
-			c.portIO(m, exit.IO())
+			if io := exit.IO(); io.Port == probe.PortNumber && io.Write {
+				err = c.probePort(m, io)
+			} else {
+				c.portIO(m, io)
+			}
 		case kvm.ExitMMIO:
 			c.memoryIO(m, exit.MMIO())
 		case kvm.ExitInterrupted:
 			// The one who kicked has set stopping or paused before. Clear,
 			// then look.
 			c.vcpu.ClearKick()
+		case kvm.ExitDebug:
+			err = c.probes.Debug(exit)
 		case kvm.ExitShutdown:
 			c.crash(m, "triple fault")
 		case kvm.ExitFailEntry:
@@ -77,6 +90,10 @@ func (c *cpu) loop(m *Machine) {
 			c.crash(m, exit.InternalError().Error())
 		default:
 			c.crash(m, fmt.Sprintf("KVM left the guest for a reason that vmm does not handle: %v", exit.Reason))
+		}
+		if err != nil {
+			m.stop(Outcome{}, err)
+			return
 		}
 	}
 }

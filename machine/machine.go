@@ -14,6 +14,7 @@ import (
 	virtionet "vmm/devices/virtio/net"
 	"vmm/kvm"
 	"vmm/memory"
+	"vmm/probe"
 )
 
 // Machine is a virtual computer, put together by New.
@@ -39,7 +40,10 @@ type Machine struct {
 
 	pausing sync.Mutex // one Pause or Resume at a time
 	paused  atomic.Bool
-	wake    sync.Cond // of paused and stopping, for processors at rest
+	wake    sync.Cond // of paused, only and stopping, for processors at rest
+
+	probes *probe.Set
+	only   atomic.Pointer[kvm.VCPU] // the one that is alone in the guest; nil: all are
 
 	stopping atomic.Bool
 	stopOnce sync.Once
@@ -99,9 +103,7 @@ func (m *Machine) Run(ctx context.Context) (Outcome, error) {
 	<-m.stopped
 	// Each has either not yet looked at stopping, and is sent back to look,
 	// or has seen it and is on its way out.
-	for _, c := range m.cpus {
-		c.vcpu.Kick()
-	}
+	m.kick()
 	threads.Wait()
 	if m.outcome.Kind == Stopped && m.err == nil {
 		m.logProcessors()

@@ -221,6 +221,7 @@ func (m *Machine) addProcessors(system *kvm.System, n int) error {
 		}
 		m.cpus = append(m.cpus, c)
 	}
+	m.addProbes()
 	return nil
 }
 

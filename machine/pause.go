@@ -1,7 +1,5 @@
 package machine
 
-import "time"
-
 // Pause stops the processors and returns when none of them executes the guest's
 // instructions any more. Devices finish what they are doing. A machine that is
 // paused, or has ended, stays so.
@@ -11,13 +9,9 @@ func (m *Machine) Pause() {
 	if m.paused.Swap(true) {
 		return
 	}
+	m.kick()
 	for _, c := range m.cpus {
-		c.vcpu.Kick()
-	}
-	for _, c := range m.cpus {
-		for c.inside.Load() && !m.stopping.Load() {
-			time.Sleep(10 * time.Microsecond)
-		}
+		m.outside(c)
 	}
 }
 
@@ -31,12 +25,17 @@ func (m *Machine) Resume() {
 	m.wake.Broadcast()
 }
 
-// rest waits for the end of a pause, or of the machine.
+// rest waits for the end of a pause, of another's being alone, or of the
+// machine.
 func (c *cpu) rest(m *Machine) {
+	paused := false
 	m.wake.L.Lock()
-	for m.paused.Load() && !m.stopping.Load() {
+	for (m.paused.Load() || m.held(c)) && !m.stopping.Load() {
+		paused = paused || m.paused.Load()
 		m.wake.Wait()
 	}
 	m.wake.L.Unlock()
-	c.resumed()
+	if paused {
+		c.resumed()
+	}
 }

@@ -1,0 +1,29 @@
+//go:build !amd64
+
+package probe
+
+import "vmm/kvm"
+
+// Hit is a processor at a probe.
+type Hit struct {
+	VCPU  *kvm.VCPU
+	Probe *Probe
+}
+
+// CPU is a vCPU as probes see it. This architecture has no probes yet.
+type CPU struct{}
+
+// CPU returns the probes' view of a vCPU.
+func (s *Set) CPU(*kvm.VCPU) *CPU { return &CPU{} }
+
+// Prepare comes before each Run.
+func (c *CPU) Prepare() error { return nil }
+
+// Port comes after a write to PortNumber.
+func (c *CPU) Port() (bool, error) { return false, nil }
+
+// Debug comes after an exit for debugging.
+func (c *CPU) Debug(kvm.Exit) error { return nil }
+
+// Stop comes after the last Run.
+func (c *CPU) Stop() {}
