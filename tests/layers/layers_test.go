@@ -34,6 +34,7 @@ var may = map[string][]string{
 	"vmm/devices/virtio/virtiotest": {"vmm/devices", "vmm/devices/pci", "vmm/devices/virtio", "vmm/memory"},
 	"vmm/disk":                      {"vmm/memory"},
 	"vmm/doctor":                    {"vmm/kvm", "vmm/memory"},
+	"vmm/guest-images/":             {},
 	"vmm/machine":                   {"vmm/boot", "vmm/boot/", "vmm/devices", "vmm/devices/", "vmm/disk", "vmm/kvm", "vmm/memory", "vmm/netdev", "vmm/share"},
 	"vmm/cmd/":                      {"vmm/machine", "vmm/control", "vmm/image", "vmm/boot", "vmm/boot/", "vmm/console", "vmm/disk", "vmm/netdev", "vmm/doctor", "vmm/devices/virtio/"},
 }
