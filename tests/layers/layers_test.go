@@ -37,10 +37,13 @@ var may = map[string][]string{
 	"vmm/devices/virtio/virtiotest": {"vmm/devices", "vmm/devices/pci", "vmm/devices/virtio", "vmm/memory"},
 	"vmm/disk":                      {"vmm/memory"},
 	"vmm/doctor":                    {"vmm/kvm", "vmm/memory"},
-	"vmm/cmd/vmm-tools":             {"vmm/cmd/internal/cli", "vmm/image", "vmm/netdev", "vmm/netdev/usernet"},
+	"vmm/cmd/vmm-tools":             {"vmm/cmd/internal/cli", "vmm/bench", "vmm/bench/", "vmm/image", "vmm/netdev", "vmm/netdev/usernet"},
 	"vmm/cmd/":                      {"vmm/cmd/internal/cli", "vmm/tools", "vmm/machine", "vmm/control", "vmm/boot", "vmm/boot/", "vmm/console", "vmm/disk", "vmm/netdev", "vmm/doctor", "vmm/devices/virtio/"},
 	"vmm/probe":                     {"vmm/kvm", "vmm/memory"},
 	"vmm/machine":                   {"vmm/boot", "vmm/boot/", "vmm/devices", "vmm/devices/", "vmm/disk", "vmm/kvm", "vmm/memory", "vmm/netdev", "vmm/probe", "vmm/share"},
+	"vmm/guest-images/":             {},
+	"vmm/bench":                     {"vmm/bench/"},
+	"vmm/bench/":                    {"vmm/bench/"},
 }
 
 // rule finds the entry of may for a package: its own, or that of the nearest
