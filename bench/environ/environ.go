@@ -21,9 +21,9 @@ func Collect(tree *cgroup.Tree) result.Environment {
 	var uts unix.Utsname
 	_ = unix.Uname(&uts)
 	memory, _ := usage.Total()
-	cpu, flags := processor()
+	cpu, flags, cpus := processor()
 	e := result.Environment{
-		CPU: cpu, CPUs: goruntime.NumCPU(), MemoryBytes: memory,
+		CPU: cpu, CPUs: cpus, MemoryBytes: memory,
 		Kernel:       unix.ByteSliceToString(uts.Release[:]) + " " + unix.ByteSliceToString(uts.Version[:]),
 		Distribution: distribution(),
 		Machine:      read("/sys/class/dmi/id/sys_vendor") + " " + read("/sys/class/dmi/id/product_name"),
@@ -75,10 +75,12 @@ func paravirtual() bool {
 	return false
 }
 
-func processor() (model, flags string) {
+// processor is what /proc/cpuinfo says. It tells of all processors, which the
+// runtime of this process, pinned to some, does not.
+func processor() (model, flags string, count int) {
 	f, err := os.Open("/proc/cpuinfo")
 	if err != nil {
-		return goruntime.GOARCH, ""
+		return goruntime.GOARCH, "", goruntime.NumCPU()
 	}
 	defer f.Close()
 	lines := bufio.NewScanner(f)
@@ -86,13 +88,15 @@ func processor() (model, flags string) {
 	for lines.Scan() {
 		name, value, _ := strings.Cut(lines.Text(), ":")
 		switch strings.TrimSpace(name) {
+		case "processor":
+			count++
 		case "model name":
 			model = strings.TrimSpace(value)
 		case "flags":
-			return model, value
+			flags = value
 		}
 	}
-	return model, flags
+	return model, flags, count
 }
 
 func kvm() string {

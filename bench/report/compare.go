@@ -70,7 +70,7 @@ func format(v float64, unit string) string {
 	case "s":
 		return seconds(v, 1)
 	case "B":
-		return mib(v, 1)
+		return size(v, 1)
 	}
 	return number(v, 1)
 }

@@ -30,15 +30,15 @@ var columns = []column{
 	}},
 	{"PSS", func(r *result.Run, s result.Subject) string {
 		v := r.Values("memory", s, "pss", -1)
-		return mib(stats.Quantile(v, 0.5), len(v))
+		return size(stats.Quantile(v, 0.5), len(v))
 	}},
 	{"smallest", func(r *result.Run, s result.Subject) string {
 		v := r.Values("memory", s, "minimum", -1)
-		return mib(stats.Quantile(v, 0.5), len(v))
+		return size(stats.Quantile(v, 0.5), len(v))
 	}},
 	{"image", func(_ *result.Run, s result.Subject) string {
-		size := imageSize(s)
-		return mib(float64(size), int(min(size, 1)))
+		n := imageSize(s)
+		return size(float64(n), int(min(n, 1)))
 	}},
 	{"req/s", func(r *result.Run, s result.Subject) string {
 		v := r.Values("rest", s, "requests", -1)
@@ -75,11 +75,11 @@ var columns = []column{
 func Boundary(kind string) string {
 	switch kind {
 	case "process":
-		return "user id"
+		return "user"
 	case "container":
-		return "host kernel: namespaces"
+		return "namespaces"
 	}
-	return "hardware: KVM, monitor"
+	return "KVM"
 }
 
 func n(r *result.Run, s result.Subject) int { return r.Summary("start", s, "http", 1).N }
@@ -178,11 +178,16 @@ func seconds(v float64, n int) string {
 	return significant(v) + " s"
 }
 
-func mib(v float64, n int) string {
-	if n == 0 || math.IsNaN(v) {
+func size(v float64, n int) string {
+	switch {
+	case n == 0 || math.IsNaN(v):
 		return "-"
+	case math.Abs(v) < 1<<20:
+		return significant(v/(1<<10)) + " KiB"
+	case math.Abs(v) < 10<<30:
+		return significant(v/(1<<20)) + " MiB"
 	}
-	return significant(v/(1<<20)) + " MiB"
+	return significant(v/(1<<30)) + " GiB"
 }
 
 func number(v float64, n int) string {
