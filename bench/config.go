@@ -93,6 +93,18 @@ func (o *Options) Validate() error {
 			return fmt.Errorf("%d: rates and sizes are at least 1", r)
 		}
 	}
+	for _, list := range []*[]int{&o.Parallel, &o.Rates, &o.SortSizes} {
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+	}
+	if o.Image != "" {
+		if o.Ready == "" {
+			return errors.New("--image: say with --ready where it tells that it is ready, such as http://:8080/")
+		}
+		if _, _, err := parseReady(o.Ready); err != nil {
+			return err
+		}
+	}
 	var err error
 	if o.WorkCPUs, o.ClientCPUs, err = divide(o.Pin, runtime.NumCPU()); err != nil {
 		return err

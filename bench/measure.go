@@ -190,23 +190,6 @@ func (i Interrupted) Error() string {
 	return fmt.Sprintf("interrupted; what was measured is in %s: 'vmm bench run --resume -o %s' goes on", i.Dir, i.Dir)
 }
 
-// applications are those to measure.
-func (o *Options) applications(string) ([]runtime.App, error) {
-	wanted := o.Apps
-	if len(wanted) == 0 {
-		return runtime.BuiltIn, nil
-	}
-	var apps []runtime.App
-	for _, name := range wanted {
-		i := slices.IndexFunc(runtime.BuiltIn, func(a runtime.App) bool { return a.Name == name })
-		if i < 0 {
-			return nil, fmt.Errorf("--app %q: there are rest-go and rest-c", name)
-		}
-		apps = append(apps, runtime.BuiltIn[i])
-	}
-	return apps, nil
-}
-
 // List looks for all runtimes, with each of the built-in applications.
 func List(assets string) []result.Subject {
 	var all []result.Subject

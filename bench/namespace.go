@@ -5,11 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -50,7 +53,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, tree.Close()) }()
-	scratch, err := os.MkdirTemp("", "vmm-bench-")
+	scratch, err := makeScratch()
 	if err != nil {
 		return err
 	}
@@ -120,6 +123,20 @@ func prepareDir(o *Options) error {
 		return fmt.Errorf("%s holds a run already: choose another folder with -o, or go on with it with --resume", dir)
 	}
 	return os.MkdirAll(dir, 0o755)
+}
+
+// makeScratch makes the empty folder on which the process inside mounts what is
+// its own, and removes those that runs which were killed have left.
+func makeScratch() (string, error) {
+	base := filepath.Join(os.TempDir(), "vmm-bench-")
+	old, _ := filepath.Glob(base + "*")
+	for _, dir := range old {
+		if _, err := os.Stat("/proc/" + strings.TrimPrefix(dir, base)); errors.Is(err, fs.ErrNotExist) {
+			_ = os.Remove(dir) // if it is empty, and so nobody's
+		}
+	}
+	dir := base + strconv.Itoa(os.Getpid())
+	return dir, os.Mkdir(dir, 0o700)
 }
 
 // startOn starts a command on some processors.

@@ -108,6 +108,9 @@ func (b bars) Plot(c draw.Canvas, p *plot.Plot) {
 
 // bars adds bars to a figure, and sizes it for them.
 func (f *Figure) bars(list []bar, logarithmic bool, colors func(bar, part int) color.Color) {
+	if len(list) == 0 {
+		return
+	}
 	low, high := math.Inf(1), 0.0
 	names := make([]string, len(list))
 	for i, b := range list {

@@ -42,7 +42,7 @@ var may = map[string][]string{
 	"vmm/probe":                     {"vmm/kvm", "vmm/memory"},
 	"vmm/machine":                   {"vmm/boot", "vmm/boot/", "vmm/devices", "vmm/devices/", "vmm/disk", "vmm/kvm", "vmm/memory", "vmm/netdev", "vmm/probe", "vmm/share"},
 	"vmm/guest-images/":             {},
-	"vmm/bench":                     {"vmm/bench/"},
+	"vmm/bench":                     {"vmm/bench/", "vmm/image"},
 	"vmm/bench/":                    {"vmm/bench/"},
 }
 
