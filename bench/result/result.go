@@ -45,7 +45,6 @@ type Config struct {
 	Density    int      `json:"density"`     // instances at the most
 	WorkCPUs   []int    `json:"work_cpus"`   // where the runtimes run
 	ClientCPUs []int    `json:"client_cpus"` // where the bench and its load generator run
-	MemoryMiB  int      `json:"memory_mib"`  // of a virtual machine
 }
 
 // Subject is a runtime with an application in it: a row of the report.
