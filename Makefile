@@ -66,6 +66,16 @@ soak: packages build ## boot 50 times, 20 more for random addresses, and paste a
 bench-start: packages build ## time from exec of vmm to a guest's first exit, beside C and QEMU
 	VMM_BIN=$(CURDIR)/bin/vmm BENCH_OUT=$(BENCH_OUT) go test -run '^$$' -bench . -benchtime 100x ./tests/bench
 
+.PHONY: bench-assets
+bench-assets: packages build ## build what 'vmm bench' starts: applications, kernel, unikernel, Debian (cached)
+	@guest-images/packages cpio mmdebstrap e2fsprogs
+	@guest-images/bench distro
+
+.PHONY: bench
+bench: packages build ## measure virtual machines against containers and unikernels: the quick suite
+	@guest-images/packages runc crun golang-github-containers-common
+	@bench/quick
+
 .PHONY: clean
 clean: ## remove what was built here (the cache stays)
 	rm -rf bin

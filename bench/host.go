@@ -65,6 +65,7 @@ type running struct {
 	end     *netlab.Endpoint
 	network time.Duration // it took to make its network devices
 	memory  int64         // of a machine
+	wrapped bool
 }
 
 // place is where an instance will run.
@@ -130,6 +131,7 @@ func (h *host) start(s *subject, p *place) (*running, error) {
 	}
 	return &running{
 		Instance: i, subject: s, group: p.spec.Group, dir: p.spec.Dir, end: p.spec.Endpoint, network: p.network, memory: memory,
+		wrapped: len(p.spec.Wrap) > 0,
 	}, nil
 }
 
@@ -148,6 +150,13 @@ func (h *host) ready(ctx context.Context, r *running, patience time.Duration) (l
 	ready, err := load.WaitReady(wait, r.Addr, r.subject.app.Path, r.gone())
 	switch {
 	case err == nil:
+		if !r.wrapped { // the command that would have ended waits for all that it has started
+			select {
+			case <-r.Settled():
+			case <-ctx.Done():
+				return ready, ctx.Err()
+			}
+		}
 		if r.end != nil {
 			err = r.end.Serving()
 		}

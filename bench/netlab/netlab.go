@@ -65,6 +65,12 @@ func Setup() error {
 	if err := netlink.LinkSetUp(bridge); err != nil {
 		return fmt.Errorf("switch the bridge on: %w", err)
 	}
+	// Addresses whose MAC is not known are asked for often, not once a second.
+	neigh := "/proc/sys/net/ipv4/neigh/" + Bridge
+	err = errors.Join(os.WriteFile(neigh+"/retrans_time_ms", []byte("4"), 0), os.WriteFile(neigh+"/mcast_solicit", []byte("1000"), 0))
+	if err != nil {
+		return err
+	}
 	// Many clients of one server soon use up the ports that Linux gives out.
 	return os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("1024 65000"), 0)
 }
@@ -138,18 +144,10 @@ func NewNamespace(i int, dir string) (*Endpoint, error) {
 }
 
 // NewAddress reserves the address of instance i, for a runtime that makes its
-// device on the bridge itself.
+// device on the bridge itself, with a MAC of its own choice.
 func NewAddress(i int) (*Endpoint, error) {
-	addr, mac, err := address(i)
-	if err != nil {
-		return nil, err
-	}
-	e := &Endpoint{Addr: addr, MAC: mac}
-	bridge, err := netlink.LinkByName(Bridge)
-	if err != nil {
-		return nil, err
-	}
-	return e, e.introduce(bridge)
+	addr, _, err := address(i)
+	return &Endpoint{Addr: addr}, err
 }
 
 // moveIn gives the namespace its end of the pair, as eth0 with the address.
@@ -234,7 +232,7 @@ func (e *Endpoint) Close() error {
 	if link, err := netlink.LinkByName(e.device); e.device != "" && err == nil {
 		errs = append(errs, netlink.LinkDel(link))
 	}
-	if bridge, err := netlink.LinkByName(Bridge); err == nil {
+	if bridge, err := netlink.LinkByName(Bridge); e.MAC != nil && err == nil {
 		_ = netlink.NeighDel(&netlink.Neigh{LinkIndex: bridge.Attrs().Index, IP: e.Addr.AsSlice()}) // it may be gone with the device
 	}
 	if e.Namespace != "" {

@@ -139,7 +139,7 @@ func (d *docker) Start(s Spec) (*Instance, error) {
 	}
 	args := []string{
 		"docker", "--host", host, "run", "--detach", "--name", s.Name, "--cgroup-parent", s.Group.Relative(s.Tree), "--read-only",
-		"--network", netlab.Bridge, "--ip", s.Endpoint.Addr.String(), "--mac-address", s.Endpoint.MAC.String(), "--log-driver", "none",
+		"--network", netlab.Bridge, "--ip", s.Endpoint.Addr.String(), "--log-driver", "none",
 	}
 	if s.Memory > 0 {
 		if err := s.Group.Limit(s.Memory); err != nil {

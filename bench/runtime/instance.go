@@ -34,8 +34,9 @@ type Instance struct {
 	clean  func() error // removes what the runtime keeps of it
 	input  io.Closer    // its console, for as long as it runs; nil without
 
-	exited chan struct{} // closed when it has ended
-	err    error         // set before; nil when it ended because it was asked to
+	settled chan struct{} // closed when main is known, or it has ended
+	exited  chan struct{} // closed when it has ended
+	err     error         // set before; nil when it ended because it was asked to
 
 	mu    sync.Mutex
 	main  int  // process id of what runs the workload; 0 while it is not known
@@ -59,7 +60,7 @@ type launch struct {
 }
 
 func (l launch) start() (*Instance, error) {
-	i := &Instance{spec: l.spec, output: &tail{}, clean: l.clean, exited: make(chan struct{})}
+	i := &Instance{spec: l.spec, output: &tail{}, clean: l.clean, settled: make(chan struct{}), exited: make(chan struct{})}
 	address := netlab.Gateway
 	if l.spec.Endpoint != nil {
 		address = l.spec.Endpoint.Addr
@@ -115,6 +116,7 @@ func (l launch) start() (*Instance, error) {
 	}
 	if !l.detached {
 		i.main = cmd.Process.Pid
+		close(i.settled)
 	}
 	go i.wait(cmd, l)
 	return i, nil
@@ -124,8 +126,14 @@ func (l launch) start() (*Instance, error) {
 func (i *Instance) wait(cmd *exec.Cmd, l launch) {
 	defer close(i.exited)
 	err := cmd.Wait()
-	if err == nil && l.detached {
-		err = i.waitDetached(l.find)
+	if l.detached {
+		if err == nil {
+			err = i.detach(l.find)
+		}
+		close(i.settled)
+		if err == nil {
+			err = waitFor(i.Main())
+		}
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -138,10 +146,8 @@ func (i *Instance) wait(cmd *exec.Cmd, l launch) {
 	}
 }
 
-// waitDetached waits for the process that the command has left behind. It is a
-// child of the bench, which inherits the processes of those that end; or of a
-// daemon.
-func (i *Instance) waitDetached(find func() (int, error)) error {
+// detach finds the process that the command has left behind.
+func (i *Instance) detach(find func() (int, error)) error {
 	if find == nil {
 		find = i.readPID
 	}
@@ -152,7 +158,7 @@ func (i *Instance) waitDetached(find func() (int, error)) error {
 	i.mu.Lock()
 	i.main = pid
 	i.mu.Unlock()
-	return waitFor(pid)
+	return nil
 }
 
 func (i *Instance) readPID() (int, error) {
@@ -163,6 +169,8 @@ func (i *Instance) readPID() (int, error) {
 	return strconv.Atoi(strings.TrimSpace(string(text)))
 }
 
+// waitFor waits for the end of a detached process. It is a child of the bench,
+// which inherits the processes of those that end; or of a daemon.
 func waitFor(pid int) error {
 	for {
 		var status unix.WaitStatus
@@ -200,6 +208,10 @@ func waitStranger(pid int) error {
 		}
 	}
 }
+
+// Settled is closed when the process that runs the workload is known. A container
+// may answer before the command that starts it has ended.
+func (i *Instance) Settled() <-chan struct{} { return i.settled }
 
 // Exited is closed when the instance has ended.
 func (i *Instance) Exited() <-chan struct{} { return i.exited }

@@ -47,7 +47,7 @@ func (p *podman) Start(s Spec) (*Instance, error) {
 	}
 	args := []string{
 		"run", "--detach", "--name", s.Name, "--pidfile", filepath.Join(s.Dir, "pid"), "--network", "ns:" + s.Endpoint.Namespace,
-		"--cgroup-parent", s.Group.Relative(s.Tree), "--read-only", "--log-driver", "none",
+		"--cgroup-parent", s.Group.Relative(s.Tree), "--read-only", "--log-driver", "none", "--ulimit", "host",
 	}
 	if s.Memory > 0 {
 		if err := s.Group.Limit(s.Memory); err != nil {
