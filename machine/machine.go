@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"vmm/boot/acpi"
 	"vmm/devices"
@@ -32,6 +33,9 @@ type Machine struct {
 	ecam      uint64      // where the firmware tells of PCI; 0 for nowhere
 	words     []string    // of the command line: devices, for a guest without ACPI
 
+	doorbellExits bool           // KVM is not to answer doorbells
+	names         map[string]int // how many virtio devices have a name, before its number
+
 	closers []func() error // in the order of construction
 
 	console Console
@@ -44,6 +48,9 @@ type Machine struct {
 
 	probes *probe.Set
 	only   atomic.Pointer[kvm.VCPU] // the one that is alone in the guest; nil: all are
+
+	start   time.Time
+	tracing tracing
 
 	stopping atomic.Bool
 	stopOnce sync.Once

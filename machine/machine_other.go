@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+
+	"vmm/kvm"
 )
 
 // Crash describes a guest that cannot go on.
@@ -22,6 +24,12 @@ func New(Config) (*Machine, error) {
 func (c *cpu) report(_ *Machine, reason string) *Crash { return &Crash{Reason: reason} }
 
 func (c *cpu) resumed() {}
+
+func (c *cpu) wantRegisters() {}
+
+func (c *cpu) details(*Machine, kvm.Exit) {}
+
+type codePlace struct{}
 
 func (m *Machine) logProcessors() {}
 

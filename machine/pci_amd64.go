@@ -43,12 +43,13 @@ func (m *Machine) attachPCI(d virtio.Device) error {
 			return err
 		}
 	}
-	messages, err := m.messages(len(d.Info().Queues) + 1)
+	name := m.name(d)
+	messages, err := m.messages(name, len(d.Info().Queues)+1)
 	if err != nil {
 		d.Close()
 		return err
 	}
-	t, err := virtio.NewPCI(d, virtio.Config{Memory: m.memory, Log: m.log}, messages)
+	t, err := virtio.NewPCI(d, m.virtioConfig(name), messages)
 	if err != nil {
 		return err
 	}
@@ -60,14 +61,14 @@ func (m *Machine) attachPCI(d virtio.Device) error {
 		}
 	}
 	if err := m.pci.Add(t.Function()); err != nil {
-		return fmt.Errorf("virtio-%v: %w", d.Info().Type, err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
 }
 
 // moveDoorbells has KVM answer doorbells at another place, 0 for none.
 func (m *Machine) moveDoorbells(doorbells []virtio.Doorbell, old, now uint64) error {
-	if old != 0 {
+	if old != 0 && !m.doorbellExits {
 		for _, bell := range doorbells {
 			event := kvm.IOEvent{Addr: old + bell.Offset, Size: bell.Size, Match: bell.Match}
 			if err := m.vm.RemoveIOEventFD(bell.Event.FD(), event); err != nil {
@@ -81,8 +82,8 @@ func (m *Machine) moveDoorbells(doorbells []virtio.Doorbell, old, now uint64) er
 	return nil
 }
 
-// messages are n new message-signalled interrupts.
-func (m *Machine) messages(n int) ([]devices.Message, error) {
+// messages are n new message-signalled interrupts, of a device with this name.
+func (m *Machine) messages(device string, n int) ([]devices.Message, error) {
 	var all []devices.Message
 	for range n {
 		event, err := devices.NewEvent()
@@ -90,7 +91,7 @@ func (m *Machine) messages(n int) ([]devices.Message, error) {
 			return nil, err
 		}
 		m.closers = append(m.closers, event.Close)
-		all = append(all, m.routes.message(m.vm, event))
+		all = append(all, m.routes.message(m.vm, event, device, &m.tracing))
 	}
 	return all, nil
 }

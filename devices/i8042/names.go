@@ -2,22 +2,23 @@ package i8042
 
 import "vmm/devices"
 
-var _ devices.Namer = (*Controller)(nil)
+var (
+	_ devices.Namer = dataPort{}
+	_ devices.Namer = commandPort{}
+)
 
-// Register implements devices.Namer. On a PC the three ports between data and
-// command belong to others.
-func (c *Controller) Register(offset uint64, write bool) string {
-	switch {
-	case offset == regData:
-		return "data"
-	case offset == regCommand && write:
+// Register implements devices.Namer.
+func (dataPort) Register(uint64, bool) string { return "data" }
+
+// Meaning implements devices.Namer.
+func (dataPort) Meaning(string, bool, uint64) string { return "" }
+
+// Register implements devices.Namer.
+func (commandPort) Register(_ uint64, write bool) string {
+	if write {
 		return "command"
-	case offset == regCommand:
-		return "status"
-	case offset == 1:
-		return "port B" // the timer's gate and the speaker
 	}
-	return ""
+	return "status"
 }
 
 // commandNames are the commands of execute.
@@ -35,7 +36,7 @@ var commandNames = map[uint64]string{
 }
 
 // Meaning implements devices.Namer.
-func (c *Controller) Meaning(register string, _ bool, v uint64) string {
+func (commandPort) Meaning(register string, _ bool, v uint64) string {
 	switch register {
 	case "command":
 		return commandNames[v]
