@@ -11,6 +11,7 @@ import (
 	"vmm/boot/acpi"
 	"vmm/devices"
 	"vmm/devices/pci"
+	"vmm/devices/virtio"
 	"vmm/devices/virtio/balloon"
 	virtionet "vmm/devices/virtio/net"
 	"vmm/kvm"
@@ -32,6 +33,8 @@ type Machine struct {
 	described []acpi.Term // devices that the firmware tells of
 	ecam      uint64      // where the firmware tells of PCI; 0 for nowhere
 	words     []string    // of the command line: devices, for a guest without ACPI
+
+	transports []interface{ State() virtio.State } // of virtio devices
 
 	doorbellExits bool           // KVM is not to answer doorbells
 	names         map[string]int // how many virtio devices have a name, before its number

@@ -39,6 +39,7 @@ func (m *Machine) attachMMIO(d virtio.Device) error {
 		return err
 	}
 	m.closers = append(m.closers, t.Close)
+	m.transports = append(m.transports, t)
 	base := uint64(virtioMMIOAddr + n*virtioMMIOStep)
 	if err := m.mmio.Insert(base, virtio.MMIOSize, name, t); err != nil {
 		return err

@@ -54,6 +54,7 @@ func (m *Machine) attachPCI(d virtio.Device) error {
 		return err
 	}
 	m.closers = append(m.closers, t.Close)
+	m.transports = append(m.transports, t)
 	// The guest decides where the registers are, and whether they are there.
 	t.Function().Moved = func(old, now uint64) {
 		if err := m.moveDoorbells(t.Doorbells(), old, now); err != nil {

@@ -3,6 +3,7 @@ package machine
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"vmm/devices"
 	"vmm/devices/virtio"
@@ -153,3 +154,6 @@ func (o *observer) Pushed(queue int, head uint16, written uint32) {
 		t.put(trace.Record{Kind: trace.Push, Device: o.device, Queue: queue, Head: head, Written: written})
 	}
 }
+
+// Uptime is the time since New, in nanoseconds: now, in a trace.
+func (m *Machine) Uptime() int64 { return int64(time.Since(m.start)) }

@@ -104,3 +104,34 @@ func (c *Counters) Totals(now int64) Totals {
 	t.CPUs = slices.Clone(t.CPUs)
 	return t
 }
+
+// Since is what happened between earlier and t; its Time is how long that was.
+func (t Totals) Since(earlier Totals) Totals {
+	d := Totals{
+		Time: t.Time - earlier.Time, Lost: t.Lost - earlier.Lost,
+		Reasons: difference(t.Reasons, earlier.Reasons), Access: difference(t.Access, earlier.Access),
+		Devices: map[string]DeviceCount{}, CPUs: slices.Clone(t.CPUs),
+	}
+	for name, n := range t.Devices {
+		e := earlier.Devices[name]
+		d.Devices[name] = DeviceCount{n.Interrupts - e.Interrupts, n.Doorbells - e.Doorbells, n.Requests - e.Requests}
+	}
+	for i := range d.CPUs {
+		if i < len(earlier.CPUs) {
+			e := earlier.CPUs[i]
+			d.CPUs[i].Exits -= e.Exits
+			d.CPUs[i].Guest -= e.Guest
+			d.CPUs[i].VMM -= e.VMM
+		}
+	}
+	return d
+}
+
+func difference(now, earlier map[string]Count) map[string]Count {
+	d := map[string]Count{}
+	for name, n := range now {
+		e := earlier[name]
+		d[name] = Count{n.Exits - e.Exits, n.VMM - e.VMM}
+	}
+	return d
+}

@@ -238,8 +238,10 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	}
 	defer endTrace()
 	if f.control != "" {
+		counting := &counting{}
+		defer counting.end()
 		server, err := control.Serve(f.control, controlled{
-			Machine: m, stop: func() { cancel(errQuit) }, config: cfg,
+			Machine: m, stop: func() { cancel(errQuit) }, config: cfg, counting: counting,
 			seconds: func() float64 { return time.Since(start).Seconds() },
 		})
 		if err != nil {
