@@ -22,16 +22,16 @@ const (
 // addPCI adds a PCI bus.
 func (m *Machine) addPCI() error {
 	m.pci = pci.NewRoot(pciWindowAddr, pciWindowSize)
-	if err := m.ports.Insert(portPCI, pci.PortsSize, "pci", m.pci.Ports()); err != nil {
+	if err := m.ports.Insert(portPCI, pci.PortsSize, "PCI", m.pci.Ports()); err != nil {
 		return err
 	}
-	if err := m.mmio.Insert(pciECAMAddr, pci.ECAMSize, "pci-config", m.pci.ECAM()); err != nil {
+	if err := m.mmio.Insert(pciECAMAddr, pci.ECAMSize, "PCI ECAM", m.pci.ECAM()); err != nil {
 		return err
 	}
 	m.described = append(m.described, acpi.PCI(portPCI,
 		[2]uint32{pciWindowAddr, pciWindowSize}, [2]uint32{pciECAMAddr, pci.ECAMSize}))
 	m.ecam = pciECAMAddr
-	return m.mmio.Insert(pciWindowAddr, pciWindowSize, "pci-devices", m.pci.Window())
+	return m.mmio.Insert(pciWindowAddr, pciWindowSize, "PCI", m.pci.Window())
 }
 
 // attachPCI puts a device on the PCI bus; the first brings the bus with it. It

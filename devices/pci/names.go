@@ -30,7 +30,7 @@ func (w *window) Find(offset uint64) (devices.Device, string, uint64) {
 // PCI §6.1, figure 6-1.
 var headerNames = map[uint64]string{
 	regVendor: "Vendor ID", regDevice: "Device ID", regCommand: "Command", regStatus: "Status",
-	regRevision: "Revision ID", regClass: "Class Code", 0x0c: "Cache Line Size", 0x0d: "Latency Timer",
+	regRevision: "Revision ID", regClass: "Class Code", 0x0a: "Class Code", 0x0b: "Class Code", 0x0c: "Cache Line Size", 0x0d: "Latency Timer",
 	0x0e: "Header Type", 0x0f: "BIST", regBAR0: "BAR 0", 0x14: "BAR 1", 0x18: "BAR 2", 0x1c: "BAR 3",
 	0x20: "BAR 4", 0x24: "BAR 5", 0x28: "CardBus CIS", regSubVendor: "Subsystem Vendor ID",
 	regSubDevice: "Subsystem ID", 0x30: "Expansion ROM", regCapability: "Capabilities Pointer",
@@ -87,7 +87,7 @@ func meaning(register string, v uint64) string {
 	case strings.HasSuffix(register, " Command"):
 		return devices.Bits(v, "I/O", "memory", "bus-master")
 	case strings.HasSuffix(register, "Message Control"):
-		return fmt.Sprintf("%d vectors ", v&0x7ff+1) + devices.Bits(v>>14, "masked", "enabled")
+		return strings.TrimSpace(fmt.Sprintf("%d vectors ", v&0x7ff+1) + devices.Bits(v>>14, "masked", "enabled"))
 	}
 	return ""
 }

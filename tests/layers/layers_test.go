@@ -27,6 +27,7 @@ var may = map[string][]string{
 	"vmm/devices/virtio/":           {"vmm/devices", "vmm/devices/virtio", "vmm/memory"},
 	"vmm/devices/virtio/vsock":      {"vmm/devices/virtio", "vmm/memory", "vmm/socket"},
 	"vmm/trace":                     {},
+	"vmm/gdb":                       {},
 	"vmm/paging":                    {"vmm/memory"},
 	"vmm/control":                   {"vmm/socket"},
 	"vmm/share":                     {},
