@@ -17,6 +17,7 @@ type cpu struct {
 	last   access // the last access that a device was asked for
 	// inside is set while the vCPU may execute the guest's instructions.
 	inside atomic.Bool
+	job    *job // guarded by Machine.wake.L
 
 	// For the trace:
 	record   trace.Record
@@ -58,7 +59,7 @@ func (c *cpu) loop(m *Machine) {
 		// First inside, then the look whether to be: Pause does it the other
 		// way round, and so one of the two sees the other.
 		c.inside.Store(true)
-		if m.paused.Load() || m.held(c) {
+		if m.paused.Load() != 0 || m.held(c) {
 			c.inside.Store(false)
 			c.rest(m)
 			continue

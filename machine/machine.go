@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vmm/boot"
 	"vmm/boot/acpi"
 	"vmm/devices"
 	"vmm/devices/pci"
@@ -39,15 +40,18 @@ type Machine struct {
 	doorbellExits bool           // KVM is not to answer doorbells
 	names         map[string]int // how many virtio devices have a name, before its number
 
+	entry boot.Entry // how the guest begins, and what lies where then
+
 	closers []func() error // in the order of construction
 
 	console Console
 	nets    []*virtionet.Device
 	balloon *balloon.Device // nil without
 
-	pausing sync.Mutex // one Pause or Resume at a time
-	paused  atomic.Bool
-	wake    sync.Cond // of paused, only and stopping, for processors at rest
+	pausing sync.Mutex    // one hold or letGo at a time
+	paused  atomic.Uint32 // the holds that there are
+	wake    sync.Cond     // of paused, only, jobs and stopping, for processors at rest
+	looking sync.Mutex    // one onCPU at a time
 
 	probes *probe.Set
 	only   atomic.Pointer[kvm.VCPU] // the one that is alone in the guest; nil: all are

@@ -99,6 +99,7 @@ func New(cfg Config) (_ *Machine, err error) {
 	if err != nil {
 		return nil, err
 	}
+	m.entry = entry
 	if err := m.cpus[0].enter(entry); err != nil {
 		return nil, err
 	}
@@ -222,7 +223,7 @@ func (m *Machine) addProcessors(system *kvm.System, n int) error {
 			khz = 0 // KVM does not tell: the guest measures it
 		}
 		c := &cpu{vcpu: vcpu, syncRegs: synced&1 != 0}
-		if err := c.setUp(cpuid(supported, id, n, khz)); err != nil {
+		if err := c.setUp(guestCPUID(supported, id, n, khz)); err != nil {
 			return err
 		}
 		m.cpus = append(m.cpus, c)

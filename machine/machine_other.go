@@ -18,7 +18,11 @@ type Crash struct {
 
 // New says that this architecture is not supported.
 func New(Config) (*Machine, error) {
-	return nil, fmt.Errorf("vmm does not run machines on %s yet; use an x86-64 host", runtime.GOARCH)
+	return nil, errArchitecture()
+}
+
+func errArchitecture() error {
+	return fmt.Errorf("vmm does not run machines on %s yet; use an x86-64 host", runtime.GOARCH)
 }
 
 func (c *cpu) report(_ *Machine, reason string) *Crash { return &Crash{Reason: reason} }

@@ -26,6 +26,15 @@ func (w *window) Find(offset uint64) (devices.Device, string, uint64) {
 	return nil, "", 0
 }
 
+// Each calls f with the registers of every function that answers now.
+func (w *window) Each(f func(base, size uint64, name string)) {
+	for _, function := range w.functions {
+		if at := function.at.Load(); at != 0 {
+			f(at, uint64(function.size), function.Name)
+		}
+	}
+}
+
 // headerNames are the registers of a configuration space's header, by offset.
 // PCI §6.1, figure 6-1.
 var headerNames = map[uint64]string{
