@@ -61,6 +61,9 @@ type Config struct {
 	Transport Transport
 	// DebugExit adds a port whose write ends the machine with a value.
 	DebugExit bool
+	// DoorbellExits has the doorbells of virtio devices come to vmm as exits,
+	// where a trace sees them, and not be answered by KVM.
+	DoorbellExits bool
 	// Console receives what the guest writes to its serial port and virtio
 	// console. Its Write may block: the guest waits.
 	Console io.Writer

@@ -6,10 +6,13 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"vmm/boot"
 	"vmm/boot/acpi"
 	"vmm/devices"
 	"vmm/devices/pci"
+	"vmm/devices/virtio"
 	"vmm/devices/virtio/balloon"
 	virtionet "vmm/devices/virtio/net"
 	"vmm/kvm"
@@ -32,18 +35,29 @@ type Machine struct {
 	ecam      uint64      // where the firmware tells of PCI; 0 for nowhere
 	words     []string    // of the command line: devices, for a guest without ACPI
 
+	transports []interface{ State() virtio.State } // of virtio devices
+
+	doorbellExits bool           // KVM is not to answer doorbells
+	names         map[string]int // how many virtio devices have a name, before its number
+
+	entry boot.Entry // how the guest begins, and what lies where then
+
 	closers []func() error // in the order of construction
 
 	console Console
 	nets    []*virtionet.Device
 	balloon *balloon.Device // nil without
 
-	pausing sync.Mutex // one Pause or Resume at a time
-	paused  atomic.Bool
-	wake    sync.Cond // of paused, only and stopping, for processors at rest
+	pausing sync.Mutex    // one hold or letGo at a time
+	paused  atomic.Uint32 // the holds that there are
+	wake    sync.Cond     // of paused, only, jobs and stopping, for processors at rest
+	looking sync.Mutex    // one onCPU at a time
 
 	probes *probe.Set
 	only   atomic.Pointer[kvm.VCPU] // the one that is alone in the guest; nil: all are
+
+	start   time.Time
+	tracing tracing
 
 	stopping atomic.Bool
 	stopOnce sync.Once

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"vmm/boot"
 	"vmm/boot/acpi"
@@ -56,7 +57,7 @@ func New(cfg Config) (_ *Machine, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	m := &Machine{log: cfg.Log, stopped: make(chan struct{})}
+	m := &Machine{log: cfg.Log, stopped: make(chan struct{}), start: time.Now(), doorbellExits: cfg.DoorbellExits}
 	m.wake.L = new(sync.Mutex)
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
@@ -98,6 +99,7 @@ func New(cfg Config) (_ *Machine, err error) {
 	if err != nil {
 		return nil, err
 	}
+	m.entry = entry
 	if err := m.cpus[0].enter(entry); err != nil {
 		return nil, err
 	}
@@ -160,7 +162,7 @@ func (m *Machine) addMemory(cfg Config) error {
 func (m *Machine) addInterrupts() error { return m.vm.CreateIRQChip() }
 
 func (m *Machine) addDevices(cfg Config) error {
-	com1 := serial.New(m.line(irqCOM1), cfg.Console)
+	com1 := serial.New(m.line("COM1", irqCOM1), cfg.Console)
 	m.console = com1
 	timer := &pit{chip: m.vm, log: m.log}
 	keyboard := i8042.New(m.reset)
@@ -169,13 +171,13 @@ func (m *Machine) addDevices(cfg Config) error {
 		name       string
 		device     devices.Device
 	}{
-		{portCOM1, serial.Size, "serial", com1},
-		{portPIT, pitCountersSize, "pit", timer.counters()},
-		{portI8042Data, i8042.PortSize, "i8042-data", keyboard.Data()},
-		{portPITGate, pitGateSize, "pit-gate", timer.gate()},
-		{portI8042Command, i8042.PortSize, "i8042-command", keyboard.Command()},
-		{portRTC, rtc.Size, "rtc", rtc.New(nil)},
-		{portPOST, postcode.Size, "post", postcode.New(m.bootMarker)},
+		{portCOM1, serial.Size, "COM1", com1},
+		{portPIT, pitCountersSize, "PIT", timer.counters()},
+		{portI8042Data, i8042.PortSize, "i8042", keyboard.Data()},
+		{portPITGate, pitGateSize, "PIT gate", timer.gate()},
+		{portI8042Command, i8042.PortSize, "i8042", keyboard.Command()},
+		{portRTC, rtc.Size, "RTC", rtc.New(nil)},
+		{portPOST, postcode.Size, "POST", postcode.New(m.bootMarker)},
 		{portPvpanic, pvpanic.Size, "pvpanic", pvpanic.New(m.panicked)},
 		{portPower, power.Size, "power", power.New(m.powerOff, m.reset)},
 	}
@@ -195,13 +197,18 @@ func (m *Machine) addDevices(cfg Config) error {
 	return nil
 }
 
-// line is a new interrupt line to an input of the I/O APIC and PIC.
-func (m *Machine) line(gsi uint32) devices.Line {
-	return &irqLine{vm: m.vm, gsi: gsi, log: m.log}
+// line is a new interrupt line, of a device with this name, to an input of the
+// I/O APIC and PIC.
+func (m *Machine) line(device string, gsi uint32) devices.Line {
+	return &irqLine{vm: m.vm, gsi: gsi, log: m.log, device: device, tracing: &m.tracing}
 }
 
 func (m *Machine) addProcessors(system *kvm.System, n int) error {
 	supported, err := system.SupportedCPUID()
+	if err != nil {
+		return err
+	}
+	synced, err := m.vm.CheckExtension(kvm.CapSyncRegs)
 	if err != nil {
 		return err
 	}
@@ -215,8 +222,8 @@ func (m *Machine) addProcessors(system *kvm.System, n int) error {
 		if err != nil {
 			khz = 0 // KVM does not tell: the guest measures it
 		}
-		c := &cpu{vcpu: vcpu}
-		if err := c.setUp(cpuid(supported, id, n, khz)); err != nil {
+		c := &cpu{vcpu: vcpu, syncRegs: synced&1 != 0}
+		if err := c.setUp(guestCPUID(supported, id, n, khz)); err != nil {
 			return err
 		}
 		m.cpus = append(m.cpus, c)

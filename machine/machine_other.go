@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+
+	"vmm/kvm"
 )
 
 // Crash describes a guest that cannot go on.
@@ -16,12 +18,22 @@ type Crash struct {
 
 // New says that this architecture is not supported.
 func New(Config) (*Machine, error) {
-	return nil, fmt.Errorf("vmm does not run machines on %s yet; use an x86-64 host", runtime.GOARCH)
+	return nil, errArchitecture()
+}
+
+func errArchitecture() error {
+	return fmt.Errorf("vmm does not run machines on %s yet; use an x86-64 host", runtime.GOARCH)
 }
 
 func (c *cpu) report(_ *Machine, reason string) *Crash { return &Crash{Reason: reason} }
 
 func (c *cpu) resumed() {}
+
+func (c *cpu) wantRegisters() {}
+
+func (c *cpu) details(*Machine, kvm.Exit) {}
+
+type codePlace struct{}
 
 func (m *Machine) logProcessors() {}
 

@@ -43,6 +43,7 @@ type bootFlags struct {
 	rng                    bool
 	transport              machine.Transport
 	timeout                time.Duration
+	trace                  traceFlags
 	json, verbose          bool
 }
 
@@ -101,6 +102,7 @@ value to the --debug-exit port.`,
 		"transport", "how the guest reaches virtio devices: auto, mmio or pci")
 	fl.BoolVar(&f.debugExit, "debug-exit", false, "let the guest end the machine through port 0xf4")
 	fl.DurationVar(&f.timeout, "timeout", 0, "end the machine after this `time`, such as 30s (default never)")
+	f.trace.register(fl)
 	fl.BoolVar(&f.json, "json", false, "say how the machine ended as JSON on standard error")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log what vmm does on standard error")
 	return cmd
@@ -169,6 +171,7 @@ func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 		RNG:       f.rng,
 		Transport: f.transport,
 
+		DoorbellExits: f.trace.doorbells,
 		VirtioConsole: f.console == consoleVirtio,
 	}
 	if f.rootfs != "" {
@@ -229,9 +232,16 @@ func (f *bootFlags) run(ownCmdline bool) error {
 		return err
 	}
 	defer m.Close()
+	endTrace, err := f.trace.start(m, nil)
+	if err != nil {
+		return err
+	}
+	defer endTrace()
 	if f.control != "" {
+		counting := &counting{}
+		defer counting.end()
 		server, err := control.Serve(f.control, controlled{
-			Machine: m, stop: func() { cancel(errQuit) }, config: cfg,
+			Machine: m, stop: func() { cancel(errQuit) }, config: cfg, counting: counting,
 			seconds: func() float64 { return time.Since(start).Seconds() },
 		})
 		if err != nil {
@@ -265,6 +275,7 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	}
 	input.Stop()
 	terminal.Restore()
+	endTrace()
 	logs.release()
 
 	r := newReport(outcome, err, context.Cause(ctx))

@@ -49,6 +49,9 @@ type Queue struct {
 	doorbell  *devices.Event
 	interrupt devices.Interrupt
 	needReset func(error)
+
+	index    int
+	observer Observer // nil for none
 }
 
 // Flags of the rings. virtio §2.7.6, §2.7.8.
@@ -80,6 +83,9 @@ type QueueConfig struct {
 	Size              uint16
 	Desc, Avail, Used uint64
 	Features          Features
+	// Index is the queue's number, which Observer, if set, is told.
+	Index    int
+	Observer Observer
 }
 
 // NewQueue returns the queue that the driver has set up, in its initial state.
@@ -92,7 +98,7 @@ func NewQueue(m *memory.Guest, c QueueConfig, doorbell *devices.Event, interrupt
 	}
 	q := &Queue{
 		memory: m, size: c.Size, events: c.Features&FeatureEventIdx != 0,
-		doorbell: doorbell, interrupt: interrupt, needReset: needReset,
+		doorbell: doorbell, interrupt: interrupt, needReset: needReset, index: c.Index, observer: c.Observer,
 	}
 	var err error
 	window := func(addr, align, size uint64) []byte {
@@ -134,8 +140,14 @@ func NewQueue(m *memory.Guest, c QueueConfig, doorbell *devices.Event, interrupt
 // Size is the queue's size, in descriptors.
 func (q *Queue) Size() int { return int(q.size) }
 
-// Doorbell is what the driver rings when chains become available.
-func (q *Queue) Doorbell() *devices.Event { return q.doorbell }
+// AwaitDoorbell waits until the driver has made chains available and said so, or
+// the worker is to end.
+func (q *Queue) AwaitDoorbell() {
+	q.doorbell.Wait()
+	if q.observer != nil && !q.Stopping() {
+		q.observer.Rung(q.index)
+	}
+}
 
 // Stopping reports whether the queue's worker is to end.
 func (q *Queue) Stopping() bool { return q.stopping.Load() }
@@ -172,6 +184,9 @@ func (q *Queue) Pop(c *Chain) bool {
 		return q.fail(err)
 	}
 	q.next++
+	if q.observer != nil {
+		q.observer.Popped(q.index, c)
+	}
 	return true
 }
 
@@ -255,6 +270,9 @@ func (q *Queue) put(head uint16, written uint32) {
 	le.PutUint32(element, uint32(head))
 	le.PutUint32(element[4:], written)
 	q.pushed++
+	if q.observer != nil {
+		q.observer.Pushed(q.index, head, written)
+	}
 }
 
 // publish shows the driver what has been put. The atomic store orders the

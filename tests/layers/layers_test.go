@@ -26,6 +26,10 @@ var may = map[string][]string{
 	"vmm/devices/virtio":            {"vmm/devices", "vmm/devices/pci", "vmm/memory"},
 	"vmm/devices/virtio/":           {"vmm/devices", "vmm/devices/virtio", "vmm/memory"},
 	"vmm/devices/virtio/vsock":      {"vmm/devices/virtio", "vmm/memory", "vmm/socket"},
+	"vmm/trace":                     {},
+	"vmm/gdb":                       {},
+	"vmm/cpuid":                     {},
+	"vmm/paging":                    {"vmm/memory"},
 	"vmm/control":                   {"vmm/socket"},
 	"vmm/share":                     {},
 	"vmm/image":                     {},
@@ -38,9 +42,9 @@ var may = map[string][]string{
 	"vmm/disk":                      {"vmm/memory"},
 	"vmm/doctor":                    {"vmm/kvm", "vmm/memory"},
 	"vmm/cmd/vmm-tools":             {"vmm/cmd/internal/cli", "vmm/image", "vmm/netdev", "vmm/netdev/usernet"},
-	"vmm/cmd/":                      {"vmm/cmd/internal/cli", "vmm/tools", "vmm/machine", "vmm/control", "vmm/boot", "vmm/boot/", "vmm/console", "vmm/disk", "vmm/netdev", "vmm/doctor", "vmm/devices/virtio/"},
+	"vmm/cmd/":                      {"vmm/cmd/internal/cli", "vmm/tools", "vmm/machine", "vmm/control", "vmm/boot", "vmm/boot/", "vmm/console", "vmm/disk", "vmm/netdev", "vmm/doctor", "vmm/devices/virtio", "vmm/devices/virtio/", "vmm/trace", "vmm/paging", "vmm/cpuid", "vmm/gdb"},
 	"vmm/probe":                     {"vmm/kvm", "vmm/memory"},
-	"vmm/machine":                   {"vmm/boot", "vmm/boot/", "vmm/devices", "vmm/devices/", "vmm/disk", "vmm/kvm", "vmm/memory", "vmm/netdev", "vmm/probe", "vmm/share"},
+	"vmm/machine":                   {"vmm/boot", "vmm/boot/", "vmm/devices", "vmm/devices/", "vmm/disk", "vmm/kvm", "vmm/memory", "vmm/netdev", "vmm/probe", "vmm/share", "vmm/trace", "vmm/paging", "vmm/cpuid"},
 }
 
 // rule finds the entry of may for a package: its own, or that of the nearest

@@ -79,7 +79,7 @@ func (r *receiver) loop() {
 			// device is stopped.
 			r.queue.Notify()
 			if !r.queue.Listen() {
-				r.queue.Doorbell().Wait()
+				r.queue.AwaitDoorbell()
 			}
 			r.queue.Silence()
 			continue
@@ -93,7 +93,7 @@ func (r *receiver) loop() {
 			// This queue of the port does not take part, or the port is
 			// gone. A change of the former rings the doorbell.
 			r.queue.Notify()
-			r.queue.Doorbell().Wait()
+			r.queue.AwaitDoorbell()
 		case r.device.up.Load():
 			r.deliver(uint64(n))
 		}
