@@ -34,6 +34,11 @@ shell: packages build ## boot Debian's kernel to a shell (Ctrl-A x ends it)
 guest-debian: packages build ## make a Debian 12 image with systemd, networkd and sshd (cached)
 	@guest-images/debian/build
 
+.PHONY: app
+app: ## build the REST service in Go and in C (cached)
+	@guest-images/app/build go
+	@guest-images/app/build c
+
 .PHONY: test
 test: packages build ## run all tests: units and tiny guests here, whole systems here or in the lab
 	go test $(UNIT)
