@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -131,6 +132,28 @@ func TestImportDirection(t *testing.T) {
 	}
 	if checked < 5 {
 		t.Errorf("only %d packages were checked", checked)
+	}
+}
+
+// heavy are packages whose initializers, or size, would be felt in each start
+// of a machine. They belong in vmm-tools; docs/architecture.md says why.
+var heavy = []string{"net/http", "crypto/tls", "html/template", "gvisor.dev/gvisor/", "github.com/google/go-containerregistry/"}
+
+func TestStartIsLight(t *testing.T) {
+	list := exec.Command("go", "list", "-deps", "vmm/cmd/vmm")
+	list.Dir = filepath.Join("..", "..")
+	out, err := list.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	deps := strings.Fields(string(out))
+	if !slices.Contains(deps, "vmm/machine") {
+		t.Fatalf("%d packages, and none of them is vmm/machine", len(deps))
+	}
+	for _, dep := range deps {
+		if allows(heavy, dep) {
+			t.Errorf("vmm depends on %s", dep)
+		}
 	}
 }
 
