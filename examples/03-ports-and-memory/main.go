@@ -12,7 +12,7 @@ import (
 )
 
 //go:embed guest.bin
-var program []byte // guest.S
+var program []byte // of guest/guest.S
 
 // windowAddr is an address without memory: the guest's is taken away there.
 const windowAddr = 0xd_0000

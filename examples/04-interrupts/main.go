@@ -11,7 +11,7 @@ import (
 )
 
 //go:embed guest.bin
-var program []byte // guest.S
+var program []byte // of guest/guest.S
 
 // devicePin is the input of the I/O APIC that our device's line ends at.
 const devicePin = 5

@@ -13,7 +13,7 @@ import (
 )
 
 //go:embed guest.bin
-var program []byte // guest.S
+var program []byte // of guest/guest.S
 
 func main() { tiny.Main(run) }
 

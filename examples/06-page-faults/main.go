@@ -13,7 +13,7 @@ import (
 )
 
 //go:embed guest.bin
-var program []byte // guest.S
+var program []byte // of guest/guest.S
 
 const (
 	window   = 0x80_0000_0000 // virtual, where the guest maps on demand

@@ -8,9 +8,8 @@ import (
 	"fmt"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"vmm/kvm"
+	"vmm/memory"
 )
 
 const (
@@ -32,8 +31,9 @@ const (
 // VM is a virtual machine.
 type VM struct {
 	*kvm.VM
-	// RAM is the guest's memory.
-	RAM []byte
+	// Memory is the guest's memory, and RAM the bytes of it.
+	Memory *memory.Guest
+	RAM    []byte
 	// CPUs are its processors. They are in real mode to begin with, and the
 	// first is at LoadAddr.
 	CPUs []*kvm.VCPU
@@ -68,9 +68,10 @@ func New(program []byte, o Options) (_ *VM, err error) {
 	if err := m.SetTSSAddr(tssAddr); err != nil {
 		return nil, err
 	}
-	if m.RAM, err = unix.Mmap(-1, 0, MemorySize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS); err != nil {
-		return nil, fmt.Errorf("memory: %w", err)
+	if m.Memory, err = memory.New([]memory.Range{{Start: 0, Size: MemorySize}}, memory.Options{}); err != nil {
+		return nil, err
 	}
+	m.RAM = m.Memory.Regions()[0].Host()
 	var flags kvm.MemoryFlags
 	if o.DirtyLog {
 		flags = kvm.MemoryLogDirty
@@ -119,8 +120,8 @@ func (m *VM) Close() error {
 	for _, c := range m.CPUs {
 		errs = append(errs, c.Close())
 	}
-	if m.RAM != nil {
-		errs = append(errs, unix.Munmap(m.RAM))
+	if m.Memory != nil {
+		errs = append(errs, m.Memory.Close())
 	}
 	if m.VM != nil {
 		errs = append(errs, m.VM.Close())
