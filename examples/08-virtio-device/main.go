@@ -40,7 +40,6 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	defer transport.Close()
 	var bus devices.Bus
 	if err := bus.Insert(deviceAddr, virtio.MMIOSize, "shouter", transport); err != nil {
 		return err
@@ -67,6 +66,9 @@ func run() error {
 		}
 		return false, tiny.Unexpected(exit)
 	})
+	if closed := transport.Close(); err == nil { // waits for the device's goroutine
+		err = closed
+	}
 	fmt.Printf("requests served: %d; accesses of the device's registers: %d\n", device.served, accesses)
 	return err
 }
