@@ -13,7 +13,6 @@ import (
 type Server struct {
 	target   Target
 	listener net.Listener
-	stops    <-chan Stop
 	log      *slog.Logger
 	features []feature
 	xml      string
@@ -22,7 +21,7 @@ type Server struct {
 	connected chan struct{} // closed when a gdb has come, the first time
 	once      sync.Once
 	done      sync.WaitGroup
-	ended     chan struct{} // closed when the target has ended
+	gone      chan struct{} // closed when the target has ended
 
 	mu     sync.Mutex
 	client net.Conn // nil for none
@@ -30,13 +29,11 @@ type Server struct {
 	status int // of the target's end
 }
 
-// Serve serves gdb at a listener, which it takes over, until Close. stops has a
-// value whenever the target has stopped by itself; it is read only while a gdb
-// is connected and the target runs.
-func Serve(l net.Listener, t Target, stops <-chan Stop, log *slog.Logger) *Server {
+// Serve serves gdb at a listener, which it takes over, until Close.
+func Serve(l net.Listener, t Target, log *slog.Logger) *Server {
 	s := &Server{
-		target: t, listener: l, stops: stops, log: log, features: description(),
-		connected: make(chan struct{}), ended: make(chan struct{}),
+		target: t, listener: l, log: log, features: description(),
+		connected: make(chan struct{}), gone: make(chan struct{}),
 	}
 	s.xml, s.sizes = targetXML(s.features), layout(s.features)
 	s.done.Go(s.accept)
@@ -52,7 +49,7 @@ func (s *Server) End(status int) {
 	s.mu.Lock()
 	s.status = status
 	s.mu.Unlock()
-	close(s.ended)
+	close(s.gone)
 }
 
 // Close ends the connection, if there is one, and waits until nothing of the
@@ -118,13 +115,15 @@ func refuse(c net.Conn) {
 // serve is a debugging session.
 func (s *Server) serve(c net.Conn) {
 	s.log.Info("gdb has connected", "from", c.RemoteAddr())
-	s.target.Halt()
+	s.target.Attach()
 	s.once.Do(func() { close(s.connected) })
 	session := &session{Server: s, out: conn{w: c, acks: true}}
 	err := session.run(c)
 	// However it ended, the machine goes on, as if nobody had been here.
 	c.Close()
-	session.leave()
+	if !session.ended {
+		s.target.Detach()
+	}
 	s.log.Info("gdb has gone", "error", err)
 	s.mu.Lock()
 	s.client = nil
