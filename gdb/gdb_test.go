@@ -358,7 +358,8 @@ func TestSecondClient(t *testing.T) {
 	first.ask("?", "T02thread:1;")
 	second := connect(t, path)
 	second.raw("+")
-	second.send("qSupported")
+	second.ask("qSupported", "")
+	second.send("vMustReplyEmpty")
 	if got := second.answer(); !strings.HasPrefix(got, "E.another gdb") {
 		t.Errorf("the second is told %q", got)
 	}

@@ -2,6 +2,7 @@ package gdb
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"log/slog"
 	"net"
@@ -93,24 +94,33 @@ func (s *Server) accept() {
 	}
 }
 
-// refuse tells a second gdb that there is one already: as the answer to its
-// first question, for it listens to nothing before.
+// refuse tells a second gdb that there is one already. gdb shows such a text when
+// it is the answer to vMustReplyEmpty, which comes early; to its questions before
+// there is no answer that it would show.
 func refuse(c net.Conn) {
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(time.Second))
+	_ = c.SetDeadline(time.Now().Add(refuseFor))
 	out := &conn{w: c, acks: true}
 	for r := bufio.NewReader(c); ; {
 		body, err := readPacket(r)
 		if err != nil {
 			return
 		}
-		if len(body) > 1 || body[0] == '?' {
-			_ = out.acknowledge(true)
-			_ = out.send([]byte("E.another gdb debugs this machine; detach it first"))
+		if len(body) == 1 && (body[0] == '+' || body[0] == '-' || body[0] == interrupt) {
+			continue
+		}
+		answer := unknown
+		if !bytes.HasPrefix(body, []byte("q")) {
+			answer = []byte("E.another gdb debugs this machine; detach it first")
+		}
+		if out.acknowledge(true) != nil || out.send(answer) != nil {
 			return
 		}
 	}
 }
+
+// refuseFor is how long a second gdb has to read that.
+const refuseFor = time.Second
 
 // serve is a debugging session.
 func (s *Server) serve(c net.Conn) {
