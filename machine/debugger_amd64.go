@@ -14,7 +14,8 @@ import (
 // DebugAbility is what the host's KVM can do for a debugger. What it promises is
 // not what every host keeps, so it is measured: package doctor.
 type DebugAbility struct {
-	Hardware   bool // debug registers
+	Hardware   bool // debug registers, for instructions
+	Watch      bool // and for memory
 	Breakpoint bool // INT3
 }
 
@@ -198,7 +199,7 @@ func (d *Debugger) Remove(b gdb.Breakpoint) error {
 }
 
 var (
-	errWatch   = errors.New("this host's KVM does not deliver what debug registers find, so there are no watchpoints")
+	errWatch   = errors.New("this host's KVM does not tell of accesses to memory; gdb can watch by stepping, after 'set can-use-hw-watchpoints 0'")
 	errReads   = errors.New("no x86 processor watches reads alone: use awatch")
 	errCPL     = errors.New("on this host a breakpoint works in the guest's kernel only")
 	errAddress = errors.New("nothing is mapped there")
@@ -216,7 +217,7 @@ func (d *Debugger) probe(cpu int, b gdb.Breakpoint) (*probe.Probe, error) {
 		if b.Kind == gdb.WatchAccess {
 			p.Watch, reason = probe.Accesses, gdb.AtWatchAccess
 		}
-		if !d.can.Hardware {
+		if !d.can.Watch {
 			return nil, errWatch
 		}
 		if b.Size > 8 {

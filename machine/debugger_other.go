@@ -5,7 +5,7 @@ package machine
 import "vmm/gdb"
 
 // DebugAbility is what the host's KVM can do for a debugger.
-type DebugAbility struct{ Hardware, Breakpoint bool }
+type DebugAbility struct{ Hardware, Watch, Breakpoint bool }
 
 // Debugger lets a debugger at the machine.
 func (m *Machine) Debugger(DebugAbility, func()) gdb.Target { return nil }

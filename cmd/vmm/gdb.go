@@ -53,7 +53,7 @@ func (f *gdbFlags) serve(m *machine.Machine, kill func(), log *slog.Logger) (end
 	if f.wait {
 		m.HoldForDebugger()
 	}
-	target := m.Debugger(machine.DebugAbility{Hardware: probes.HardwareBreakpoint, Breakpoint: probes.SoftwareBreakpoint}, kill)
+	target := m.Debugger(machine.DebugAbility{Hardware: probes.HardwareBreakpoint, Watch: probes.Watchpoint, Breakpoint: probes.SoftwareBreakpoint}, kill)
 	server := gdb.Serve(listener, target, log)
 	if f.wait {
 		fmt.Fprintf(os.Stderr, "vmm: waiting for gdb at %s\r\n", f.address)
