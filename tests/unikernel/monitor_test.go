@@ -126,22 +126,22 @@ var monitors = []monitor{
 	{"QEMU q35", qemu("-M", "q35", "-device", "virtio-net-pci,netdev=net")},
 }
 
-// vmmBinary builds vmm, once.
+// vmmBinary builds vmm, and vmm-tools beside it, once.
 var vmmBinary = func() func(t testing.TB) string {
-	var path string
+	var dir string
 	var err error
 	var once sync.Once
 	return func(t testing.TB) string {
 		once.Do(func() {
-			path = os.TempDir() + fmt.Sprintf("/vmm-test-%d", os.Getpid())
-			cmd := exec.Command("go", "build", "-o", path, "vmm/cmd/vmm")
+			dir = os.TempDir() + fmt.Sprintf("/vmm-test-%d", os.Getpid())
+			cmd := exec.Command("go", "build", "-o", dir+"/", "vmm/cmd/vmm", "vmm/cmd/vmm-tools")
 			cmd.Stderr = os.Stderr
 			err = cmd.Run()
 		})
 		if err != nil {
 			t.Fatalf("go build: %v", err)
 		}
-		return path
+		return dir + "/vmm"
 	}
 }()
 
