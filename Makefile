@@ -20,7 +20,7 @@ build: ## build the static binaries bin/vmm and bin/vmm-tools
 
 .PHONY: packages
 packages:
-	@guest-images/packages gcc libc6-dev linux-libc-dev acpica-tools cpio kmod xz-utils busybox-static qemu-system-x86 qemu-utils strace util-linux iproute2 zstd lz4 lzop bzip2
+	@guest-images/packages gcc libc6-dev linux-libc-dev acpica-tools cpio kmod xz-utils busybox-static qemu-system-x86 qemu-utils strace util-linux iproute2 gdb zstd lz4 lzop bzip2
 
 .PHONY: demo
 demo: packages build ## boot Debian's kernel, look around inside, power off

@@ -50,8 +50,8 @@ func (s *session) command(p []byte) ([]byte, error) {
 	case 'c', 's', 'C', 'S':
 		return s.move(p)
 	case 'D':
-		s.leave()
-		s.detached = true
+		s.target.Detach()
+		s.ended = true
 		if err := s.out.send(ok); err != nil {
 			return nil, err
 		}
@@ -65,8 +65,7 @@ func (s *session) command(p []byte) ([]byte, error) {
 }
 
 func (s *session) kill() error {
-	s.target.RemoveAll()
-	s.detached = true
+	s.ended = true
 	s.target.Kill()
 	return errDone
 }

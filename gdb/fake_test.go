@@ -105,11 +105,15 @@ func (f *fake) Remove(b Breakpoint) error {
 	return nil
 }
 
-func (f *fake) RemoveAll() {
+func (f *fake) Attach() { f.Halt() }
+
+func (f *fake) Detach() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.points = nil
+	f.points, f.running = nil, true
 }
+
+func (f *fake) Stops() <-chan Stop { return f.stops }
 
 func (f *fake) Halt() {
 	f.mu.Lock()
@@ -136,7 +140,7 @@ func (f *fake) Resume(actions []Action) error {
 func (f *fake) Kill() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.killed = true
+	f.killed, f.running = true, true
 }
 
 func (f *fake) isRunning() bool {

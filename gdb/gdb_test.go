@@ -31,7 +31,7 @@ func serve(t *testing.T) (*fake, *Server, string) {
 		t.Fatal(err)
 	}
 	f := newFake()
-	s := Serve(l, f, f.stops, slog.New(slog.DiscardHandler))
+	s := Serve(l, f, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -358,7 +358,8 @@ func TestSecondClient(t *testing.T) {
 	first.ask("?", "T02thread:1;")
 	second := connect(t, path)
 	second.raw("+")
-	second.send("qSupported")
+	second.ask("qSupported", "")
+	second.send("vMustReplyEmpty")
 	if got := second.answer(); !strings.HasPrefix(got, "E.another gdb") {
 		t.Errorf("the second is told %q", got)
 	}
@@ -405,8 +406,8 @@ func FuzzSession(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		target := newFake()
 		here, there := net.Pipe()
-		s := &Server{target: target, stops: target.stops, log: slog.New(slog.DiscardHandler), features: description(),
-			connected: make(chan struct{}), ended: make(chan struct{})}
+		s := &Server{target: target, log: slog.New(slog.DiscardHandler), features: description(),
+			connected: make(chan struct{}), gone: make(chan struct{})}
 		s.xml, s.sizes = targetXML(s.features), layout(s.features)
 		s.client = here
 		s.done.Go(func() { s.serve(here) })
@@ -420,7 +421,7 @@ func FuzzSession(f *testing.F) {
 		}
 		there.Close()
 		s.done.Wait()
-		if !target.isRunning() && !target.killed {
+		if !target.isRunning() {
 			t.Error("the target stands still, and nobody is there")
 		}
 	})

@@ -2,6 +2,7 @@ package gdb
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"log/slog"
 	"net"
@@ -13,7 +14,6 @@ import (
 type Server struct {
 	target   Target
 	listener net.Listener
-	stops    <-chan Stop
 	log      *slog.Logger
 	features []feature
 	xml      string
@@ -22,7 +22,7 @@ type Server struct {
 	connected chan struct{} // closed when a gdb has come, the first time
 	once      sync.Once
 	done      sync.WaitGroup
-	ended     chan struct{} // closed when the target has ended
+	gone      chan struct{} // closed when the target has ended
 
 	mu     sync.Mutex
 	client net.Conn // nil for none
@@ -30,13 +30,11 @@ type Server struct {
 	status int // of the target's end
 }
 
-// Serve serves gdb at a listener, which it takes over, until Close. stops has a
-// value whenever the target has stopped by itself; it is read only while a gdb
-// is connected and the target runs.
-func Serve(l net.Listener, t Target, stops <-chan Stop, log *slog.Logger) *Server {
+// Serve serves gdb at a listener, which it takes over, until Close.
+func Serve(l net.Listener, t Target, log *slog.Logger) *Server {
 	s := &Server{
-		target: t, listener: l, stops: stops, log: log, features: description(),
-		connected: make(chan struct{}), ended: make(chan struct{}),
+		target: t, listener: l, log: log, features: description(),
+		connected: make(chan struct{}), gone: make(chan struct{}),
 	}
 	s.xml, s.sizes = targetXML(s.features), layout(s.features)
 	s.done.Go(s.accept)
@@ -52,7 +50,7 @@ func (s *Server) End(status int) {
 	s.mu.Lock()
 	s.status = status
 	s.mu.Unlock()
-	close(s.ended)
+	close(s.gone)
 }
 
 // Close ends the connection, if there is one, and waits until nothing of the
@@ -96,35 +94,46 @@ func (s *Server) accept() {
 	}
 }
 
-// refuse tells a second gdb that there is one already: as the answer to its
-// first question, for it listens to nothing before.
+// refuse tells a second gdb that there is one already. gdb shows such a text when
+// it is the answer to vMustReplyEmpty, which comes early; to its questions before
+// there is no answer that it would show.
 func refuse(c net.Conn) {
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(time.Second))
+	_ = c.SetDeadline(time.Now().Add(refuseFor))
 	out := &conn{w: c, acks: true}
 	for r := bufio.NewReader(c); ; {
 		body, err := readPacket(r)
 		if err != nil {
 			return
 		}
-		if len(body) > 1 || body[0] == '?' {
-			_ = out.acknowledge(true)
-			_ = out.send([]byte("E.another gdb debugs this machine; detach it first"))
+		if len(body) == 1 && (body[0] == '+' || body[0] == '-' || body[0] == interrupt) {
+			continue
+		}
+		answer := unknown
+		if !bytes.HasPrefix(body, []byte("q")) {
+			answer = []byte("E.another gdb debugs this machine; detach it first")
+		}
+		if out.acknowledge(true) != nil || out.send(answer) != nil {
 			return
 		}
 	}
 }
 
+// refuseFor is how long a second gdb has to read that.
+const refuseFor = time.Second
+
 // serve is a debugging session.
 func (s *Server) serve(c net.Conn) {
 	s.log.Info("gdb has connected", "from", c.RemoteAddr())
-	s.target.Halt()
+	s.target.Attach()
 	s.once.Do(func() { close(s.connected) })
 	session := &session{Server: s, out: conn{w: c, acks: true}}
 	err := session.run(c)
 	// However it ended, the machine goes on, as if nobody had been here.
 	c.Close()
-	session.leave()
+	if !session.ended {
+		s.target.Detach()
+	}
 	s.log.Info("gdb has gone", "error", err)
 	s.mu.Lock()
 	s.client = nil

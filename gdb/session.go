@@ -12,12 +12,12 @@ type session struct {
 	*Server
 	out conn
 
-	running  bool
-	detached bool // or killed: the target is not to be touched
-	current  int  // the processor of g, m and so on
-	resume   int  // the one of c and s; -1 for all
-	last     Stop // why the target is stopped
-	listed   int  // threads that have been told of by qfThreadInfo
+	running bool
+	ended   bool // the target is not to be touched any more
+	current int  // the processor of g, m and so on
+	resume  int  // the one of c and s; -1 for all
+	last    Stop // why the target is stopped
+	listed  int  // threads that have been told of by qfThreadInfo
 }
 
 // errDone ends a session in good order.
@@ -50,10 +50,10 @@ func (s *session) run(c net.Conn) error {
 		}
 	})
 	for {
-		stops, ended := s.stops, s.ended
-		if !s.running {
-			stops = nil // those of before do not count
-			ended = nil
+		var stops <-chan Stop
+		var gone <-chan struct{}
+		if s.running {
+			stops, gone = s.target.Stops(), s.gone
 		}
 		var err error
 		select {
@@ -61,8 +61,8 @@ func (s *session) run(c net.Conn) error {
 			err = s.receive(p)
 		case stop := <-stops:
 			err = s.stopped(stop)
-		case <-ended:
-			s.detached = true
+		case <-gone:
+			s.ended = true
 			s.mu.Lock()
 			status := s.status
 			s.mu.Unlock()
@@ -113,15 +113,6 @@ func (s *session) receive(p received) error {
 func (s *session) stopped(stop Stop) error {
 	s.target.Halt()
 	s.running = false
-	// Others may have stopped at the same time. Their processors stand before
-	// the instruction still, and stop again.
-	for drained := false; !drained; {
-		select {
-		case <-s.stops:
-		default:
-			drained = true
-		}
-	}
 	s.current, s.last = stop.CPU, stop
 	return s.out.send(s.why())
 }
@@ -155,20 +146,4 @@ func (s *session) resumeAll(actions []Action) ([]byte, error) {
 	}
 	s.running = true
 	return nil, nil
-}
-
-// leave lets the machine go on without gdb.
-func (s *session) leave() {
-	if s.detached {
-		return
-	}
-	s.target.Halt()
-	s.target.RemoveAll()
-	actions := make([]Action, s.target.Count())
-	for i := range actions {
-		actions[i] = Continue
-	}
-	if err := s.target.Resume(actions); err != nil {
-		s.log.Error("gdb has gone, and the machine cannot go on", "error", err)
-	}
 }

@@ -6,12 +6,25 @@ type Target interface {
 	Processors
 	Memory
 	Breakpoints
+	Execution
+}
+
+// Execution is how the target runs and stops.
+type Execution interface {
+	// Attach begins a session: all processors stop.
+	Attach()
+	// Detach ends it: breakpoints are removed, and all processors go on.
+	Detach()
 	// Halt stops all processors, and returns when they have stopped. It does
 	// nothing to those that have.
 	Halt()
-	// Resume lets each processor do what actions says, an action for each.
+	// Resume lets each processor do what actions says, an action for each. What
+	// is in Stops then counts for nothing: who has stopped stops again.
 	Resume(actions []Action) error
-	// Kill ends the machine.
+	// Stops has a value when a processor has stopped by itself. The others may
+	// still run.
+	Stops() <-chan Stop
+	// Kill ends the machine, and the session.
 	Kill()
 }
 
@@ -42,8 +55,6 @@ type Breakpoints interface {
 	Insert(cpu int, b Breakpoint) error
 	// Remove takes it away. It does not fail for one that is not there.
 	Remove(b Breakpoint) error
-	// RemoveAll takes all away.
-	RemoveAll()
 }
 
 // Kind is a kind of breakpoint. The numbers are those of the packets. GDB "z0
@@ -77,7 +88,7 @@ const (
 	Step // executes one instruction
 )
 
-// Stop is why the target stopped by itself. The Server halts it then.
+// Stop is why a processor stopped by itself.
 type Stop struct {
 	CPU    int
 	Reason Reason

@@ -18,6 +18,7 @@ type cpu struct {
 	// inside is set while the vCPU may execute the guest's instructions.
 	inside atomic.Bool
 	job    *job // guarded by Machine.wake.L
+	debug  standing
 
 	// For the trace:
 	record   trace.Record
@@ -59,7 +60,7 @@ func (c *cpu) loop(m *Machine) {
 		// First inside, then the look whether to be: Pause does it the other
 		// way round, and so one of the two sees the other.
 		c.inside.Store(true)
-		if m.paused.Load() != 0 || m.held(c) {
+		if m.paused.Load() != 0 || m.held(c) || c.debug.stay.Load() {
 			c.inside.Store(false)
 			c.rest(m)
 			continue
@@ -101,8 +102,10 @@ func (c *cpu) serve(m *Machine, exit kvm.Exit) error {
 			return c.probePort(m, io)
 		}
 		c.portIO(m, io)
+		return c.probes.Accessed()
 	case kvm.ExitMMIO:
 		c.memoryIO(m, exit.MMIO())
+		return c.probes.Accessed()
 	case kvm.ExitInterrupted:
 		// The one who kicked has set stopping or paused before. Clear, then
 		// look.

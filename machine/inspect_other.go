@@ -3,6 +3,8 @@
 package machine
 
 import (
+	"sync/atomic"
+
 	"vmm/boot/acpi"
 	"vmm/cpuid"
 	"vmm/paging"
@@ -29,3 +31,5 @@ func (m *Machine) CPUID(int) ([]cpuid.Leaf, error) { return nil, errArchitecture
 
 // SupportedCPUID is what KVM says that CPUID may say in a guest.
 func SupportedCPUID() ([]cpuid.Leaf, error) { return nil, errArchitecture() }
+
+type standing struct{ stay atomic.Bool }

@@ -52,7 +52,7 @@ func (c *cpu) rest(m *Machine) {
 	paused := false
 	c.wait(m, func() bool {
 		paused = paused || m.paused.Load() != 0
-		return m.paused.Load() == 0 && !m.held(c)
+		return m.paused.Load() == 0 && !m.held(c) && !c.debug.stay.Load()
 	})
 	if paused {
 		c.resumed()

@@ -44,6 +44,7 @@ type bootFlags struct {
 	transport              machine.Transport
 	timeout                time.Duration
 	trace                  traceFlags
+	gdb                    gdbFlags
 	json, verbose          bool
 }
 
@@ -69,6 +70,8 @@ value to the --debug-exit port.`,
   vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --net tap=tap0,queues=2 --cpus 2
   vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --share path=src,tag=src,ro --vsock cid=3,uds=vm.vsock
   vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --balloon size=128M,free-page-reporting --control vm.sock
+  vmm boot --kernel vmlinuz --initrd initrd.cpio --trace boot.jsonl --trace-format jsonl
+  vmm boot --kernel vmlinuz --initrd initrd.cpio --gdb tcp:127.0.0.1:1234 --wait-gdb
   vmm boot --kernel vmlinux --boot-protocol pvh --timeout 30s </dev/null >boot.log
   vmm boot --kernel apic.flat --append "-smp 1" --debug-exit`,
 		Args: cli.Usage(f.args),
@@ -103,6 +106,7 @@ value to the --debug-exit port.`,
 	fl.BoolVar(&f.debugExit, "debug-exit", false, "let the guest end the machine through port 0xf4")
 	fl.DurationVar(&f.timeout, "timeout", 0, "end the machine after this `time`, such as 30s (default never)")
 	f.trace.register(fl)
+	f.gdb.register(fl)
 	fl.BoolVar(&f.json, "json", false, "say how the machine ended as JSON on standard error")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log what vmm does on standard error")
 	return cmd
@@ -237,6 +241,12 @@ func (f *bootFlags) run(ownCmdline bool) error {
 		return err
 	}
 	defer endTrace()
+	endGDB, err := f.gdb.serve(m, func() { cancel(errQuit) }, cfg.Log)
+	if err != nil {
+		return err
+	}
+	gdbStatus := 0
+	defer func() { endGDB(gdbStatus) }()
 	if f.control != "" {
 		counting := &counting{}
 		defer counting.end()
@@ -282,6 +292,7 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	r.Seconds = time.Since(start).Seconds()
 	r.Stats = m.Stats()
 	r.print(os.Stderr, f.json)
+	gdbStatus = r.Status
 	if r.Status != cli.OK {
 		return cli.ExitStatus(r.Status)
 	}

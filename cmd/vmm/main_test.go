@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/binary"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -38,6 +39,12 @@ func TestScripts(t *testing.T) {
 			switch cond {
 			case "kvm":
 				_, err := os.Stat("/dev/kvm")
+				if err != nil && os.Getenv("VMM_REQUIRE_KVM") != "" {
+					return false, err
+				}
+				return err == nil, nil
+			case "gdb":
+				_, err := exec.LookPath("gdb")
 				if err != nil && os.Getenv("VMM_REQUIRE_KVM") != "" {
 					return false, err
 				}
