@@ -55,12 +55,13 @@ handler:
 	mov	$CONTROL, %dx
 	in	%dx, %al		# how many bytes; lowers the line
 	movzbl	%al, %ecx
+	jrcxz	2f
 1:	mov	$DATA, %dx
 	in	%dx, %al
 	mov	$OUTPUT, %dx
 	out	%al, %dx
 	loop	1b
-	movb	$1, answered
+2:	movb	$1, answered
 	movl	$0, 0xb0(%rbx)		# end of interrupt, with the line down
 	pop	%rdx
 	pop	%rcx
