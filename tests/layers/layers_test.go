@@ -50,10 +50,14 @@ var may = map[string][]string{
 	"vmm/devices/virtio/vsock":      {"vmm/devices/virtio", "vmm/memory", "vmm/socket"},
 	"vmm/disk":                      {"vmm/memory"},
 	"vmm/doctor":                    {"vmm/kvm", "vmm/memory"},
-	"vmm/gdb":                       {},
-	"vmm/guest-images/":             {},
-	"vmm/image":                     {},
-	"vmm/kvm":                       {},
+	"vmm/examples":                  {},
+	"vmm/examples/": {
+		"vmm/boot", "vmm/devices", "vmm/devices/", "vmm/examples/internal/tiny", "vmm/kvm", "vmm/machine", "vmm/memory",
+	},
+	"vmm/gdb":           {},
+	"vmm/guest-images/": {},
+	"vmm/image":         {},
+	"vmm/kvm":           {},
 	"vmm/machine": {
 		"vmm/boot",
 		"vmm/boot/",
