@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"vmm/gdb"
+	"vmm/memory"
 	"vmm/paging"
 	"vmm/probe"
 )
@@ -237,9 +238,12 @@ func (d *Debugger) probe(cpu int, b gdb.Breakpoint) (*probe.Probe, error) {
 	}
 	if p.Kind != probe.Hardware {
 		w, err := d.m.Translate(cpu, b.Addr)
+		early, inKernel := d.m.kernelAddress(b.Addr)
 		switch {
 		case err != nil:
 			return nil, err
+		case !w.Mapped && inKernel: // the boot processor has yet to map it
+			w.Physical = early
 		case !w.Mapped:
 			return nil, errAddress
 		case p.Kind == probe.Port && w.Mode != paging.Off && w.Flags&paging.User != 0:
@@ -283,6 +287,9 @@ func (d *Debugger) eachPage(id int, addr uint64, n int, do func(gpa uint64, from
 	err = d.m.withPaging(id, func(s paging.State) error {
 		for done < n {
 			w, err := paging.Translate(d.m.memory, s, addr+uint64(done))
+			if early, inKernel := d.m.kernelAddress(w.Linear); err == nil && !w.Mapped && inKernel {
+				w.Mapped, w.Physical, w.Size = true, early, memory.PageSize
+			}
 			if err != nil || !w.Mapped {
 				return errors.Join(err, errAddress)
 			}

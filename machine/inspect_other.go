@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"vmm/boot/acpi"
+	"vmm/boot/kallsyms"
 	"vmm/cpuid"
 	"vmm/paging"
 )
@@ -31,5 +32,8 @@ func (m *Machine) CPUID(int) ([]cpuid.Leaf, error) { return nil, errArchitecture
 
 // SupportedCPUID is what KVM says that CPUID may say in a guest.
 func SupportedCPUID() ([]cpuid.Leaf, error) { return nil, errArchitecture() }
+
+// KernelSymbols are the symbols of the guest's Linux kernel.
+func (m *Machine) KernelSymbols() (*kallsyms.Table, error) { return nil, errArchitecture() }
 
 type standing struct{ stay atomic.Bool }

@@ -236,7 +236,7 @@ func (f *bootFlags) run(ownCmdline bool) error {
 		return err
 	}
 	defer m.Close()
-	endTrace, err := f.trace.start(m, nil)
+	endTrace, err := f.trace.start(m, &liveSymbols{m: m})
 	if err != nil {
 		return err
 	}

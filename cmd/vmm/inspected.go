@@ -23,6 +23,7 @@ const (
 	inspectPageTables = "page-tables"
 	inspectACPI       = "acpi"
 	inspectCPUID      = "cpuid"
+	inspectSymbols    = "symbols"
 )
 
 // counters are what "vmm top" shows.
@@ -112,6 +113,8 @@ func (c controlled) Inspect(r control.Request) (any, error) {
 		return c.acpi()
 	case inspectCPUID:
 		return c.cpuid(r.CPU)
+	case inspectSymbols:
+		return c.symbols()
 	}
 	return nil, fmt.Errorf("%q is nothing to inspect", r.What)
 }
