@@ -40,9 +40,27 @@ type Image struct {
 	// header says. It is nil for a kernel without such a header.
 	Multiboot *Executable
 
+	// Sealed holds what the image reads from, in a form that
+	// [memory.Guest.MapFile] takes; nil for none. Load then maps what it can
+	// instead of copying it.
+	Sealed *os.File
+
+	// Verify, if not nil, is called after the image has been read, and fails
+	// when what was read may be something else by now.
+	Verify func() error
+
 	r    io.ReaderAt
 	size int64
 	file io.Closer
+}
+
+// Reader is what the image is read from, and its size in bytes.
+func (img *Image) Reader() (io.ReaderAt, int64) { return img.r, img.size }
+
+// File is the file that Open opened; nil for an image from elsewhere.
+func (img *Image) File() *os.File {
+	f, _ := img.file.(*os.File)
+	return f
 }
 
 // Open opens a kernel image. Close it after the last use.
@@ -166,15 +184,28 @@ func (img *Image) checkRoom(mem *memory.Guest, kernel memory.Range) error {
 // mebibytes is n bytes in MiB, rounded up.
 func mebibytes(n uint64) uint64 { return (n + 1<<20 - 1) >> 20 }
 
-// readInto reads n bytes at offset off of the image straight into guest
-// memory at addr.
+// readInto puts n bytes at offset off of the image into guest memory at addr.
 func (img *Image) readInto(mem *memory.Guest, addr uint64, off int64, n uint64) error {
-	dst, err := mem.Slice(addr, n)
-	if err != nil {
-		return img.errorf("%w", err)
-	}
-	if _, err := io.ReadFull(io.NewSectionReader(img.r, off, int64(n)), dst); err != nil {
+	if err := put(mem, addr, img.r, img.Sealed, off, n); err != nil {
 		return img.errorf("%w", err)
 	}
 	return nil
+}
+
+// put puts n bytes at offset off of r into guest memory at addr: mapped, where
+// they are in a sealed file too and whole pages, and copied where not.
+func put(mem *memory.Guest, addr uint64, r io.ReaderAt, sealed *os.File, off int64, n uint64) error {
+	if sealed != nil && addr%memory.PageSize == 0 && off%memory.PageSize == 0 {
+		pages := n &^ (memory.PageSize - 1)
+		if err := mem.MapFile(addr, sealed, off, pages); err != nil {
+			return err
+		}
+		addr, off, n = addr+pages, off+int64(pages), n-pages
+	}
+	dst, err := mem.Slice(addr, n)
+	if err != nil {
+		return err
+	}
+	_, err = io.ReadFull(io.NewSectionReader(r, off, int64(n)), dst)
+	return err
 }

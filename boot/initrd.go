@@ -3,6 +3,7 @@ package boot
 import (
 	"fmt"
 	"io"
+	"os"
 
 	"vmm/memory"
 )
@@ -12,6 +13,9 @@ type Initrd struct {
 	Name string
 	Data io.ReaderAt
 	Size int64
+	// Sealed holds the same, in a form that [memory.Guest.MapFile] takes, for
+	// Load to map; nil for none.
+	Sealed *os.File
 }
 
 // The highest address of an initrd's last byte, for images that do not say:
@@ -51,11 +55,7 @@ func (d *Initrd) load(mem *memory.Guest, to memory.Range) error {
 	if d == nil {
 		return nil
 	}
-	dst, err := mem.Slice(to.Start, to.Size)
-	if err != nil {
-		return err
-	}
-	if _, err := io.ReadFull(io.NewSectionReader(d.Data, 0, d.Size), dst); err != nil {
+	if err := put(mem, to.Start, d.Data, d.Sealed, 0, to.Size); err != nil {
 		return fmt.Errorf("initrd %s: %w", d.Name, err)
 	}
 	return nil

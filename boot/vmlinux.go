@@ -22,8 +22,26 @@ func (l *Loaded) loadPayload(p Params) error {
 		return err
 	}
 	defer kernel.Close()
+	packed := l.img
 	l.img = kernel
-	return l.loadELF(kernel.ELF, p)
+	if err := l.loadELF(kernel.ELF, p); err != nil {
+		return err
+	}
+	if kernel.Verify == nil {
+		return nil
+	}
+	if err := kernel.Verify(); err != nil {
+		p.Log.Debug("the unpacked kernel changed while it was read: once more", "error", err)
+		image, err := l.mem.Slice(l.entry.Kernel.Start, l.entry.Kernel.Size)
+		if err != nil {
+			return err
+		}
+		clear(image)
+		*l = Loaded{mem: l.mem, img: packed, entry: Entry{Protocol: p.Protocol}}
+		p.Unpack = nil
+		return l.loadPayload(p)
+	}
+	return nil
 }
 
 // loadELF loads the segments of an executable of the image.

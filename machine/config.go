@@ -39,6 +39,18 @@ type Config struct {
 	Memory uint64
 	// HugePages takes RAM from the host's pool of 2 MiB pages.
 	HugePages bool
+	// TransparentHugePages asks the host to back RAM with huge pages as far as
+	// it has them.
+	TransparentHugePages bool
+	// Prefault takes all of RAM from the host before the machine starts.
+	Prefault bool
+	// Cache is the folder that keeps unpacked kernels; "" for none. It is made
+	// if it has to be.
+	Cache string
+	// ShareKernel maps kernel and initrd instead of copying them, so that
+	// machines that run at the same time share what they do not change. It needs
+	// a cache, and RAM that is not HugePages.
+	ShareKernel bool
 	// CPUs is the number of processors, 1 to MaxCPUs.
 	CPUs int
 	// Disks are the disks, in the order in which the guest finds them.
@@ -150,6 +162,9 @@ func (c *Config) Validate() error {
 	if c.CPUs < 1 || c.CPUs > MaxCPUs {
 		return fmt.Errorf("%d CPUs: choose between 1 and %d", c.CPUs, MaxCPUs)
 	}
+	if c.ShareKernel && (c.HugePages || c.Cache == "") {
+		return errors.New("kernel pages cannot be shared without a cache, or in RAM of huge pages; drop --share-kernel, --no-cache or --hugepages")
+	}
 	return c.validateMemory()
 }
 
@@ -214,10 +229,10 @@ func FormatSize(n uint64) string {
 	return strconv.FormatUint(n, 10) + suffix
 }
 
-// openInitrd opens the initial RAM disk, if there is one.
-func (c *Config) openInitrd() (*boot.Initrd, io.Closer, error) {
+// openInitrd opens the initial RAM disk; nil where there is none.
+func (c *Config) openInitrd() (*boot.Initrd, *os.File, error) {
 	if c.Initrd == "" {
-		return nil, io.NopCloser(nil), nil
+		return nil, nil, nil
 	}
 	f, err := os.Open(c.Initrd)
 	if err != nil {

@@ -1,7 +1,6 @@
 package machine
 
 import (
-	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -74,10 +73,11 @@ func New(cfg Config) (_ *Machine, err error) {
 	}
 	defer system.Close()
 
-	if err := m.addBoard(system); err != nil {
+	if err := m.addMemory(cfg); err != nil {
 		return nil, err
 	}
-	if err := m.addMemory(cfg); err != nil {
+	kernel := m.load(cfg)
+	if err := m.addBoard(system); err != nil {
 		return nil, err
 	}
 	if err := m.addInterrupts(); err != nil {
@@ -95,7 +95,7 @@ func New(cfg Config) (_ *Machine, err error) {
 	if err := m.addFirmware(cfg.CPUs); err != nil {
 		return nil, err
 	}
-	entry, err := m.loadKernel(cfg)
+	entry, err := m.enterKernel(kernel)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +126,19 @@ func openKVM(cpus int) (*kvm.System, error) {
 	return system, nil
 }
 
-// addBoard makes the empty VM.
+func (m *Machine) addMemory(cfg Config) error {
+	ram, err := memory.New(memory.Layout(cfg.Memory), memory.Options{
+		HugePages: cfg.HugePages, Transparent: cfg.TransparentHugePages, Prefault: cfg.Prefault,
+	})
+	if err != nil {
+		return err
+	}
+	m.memory = ram
+	m.closers = append(m.closers, ram.Close)
+	return nil
+}
+
+// addBoard makes the VM, with its memory.
 func (m *Machine) addBoard(system *kvm.System) error {
 	vm, err := system.CreateVM()
 	if err != nil {
@@ -137,19 +149,12 @@ func (m *Machine) addBoard(system *kvm.System) error {
 	if err := vm.SetIdentityMapAddr(identityMapAddr); err != nil {
 		return err
 	}
-	return vm.SetTSSAddr(tssAddr)
-}
-
-func (m *Machine) addMemory(cfg Config) error {
-	ram, err := memory.New(memory.Layout(cfg.Memory), memory.Options{HugePages: cfg.HugePages})
-	if err != nil {
+	if err := vm.SetTSSAddr(tssAddr); err != nil {
 		return err
 	}
-	m.memory = ram
-	m.closers = append(m.closers, ram.Close)
-	regions := ram.Regions()
+	regions := m.memory.Regions()
 	for i := range regions {
-		if err := m.vm.SetMemory(uint32(i), 0, regions[i].Start, regions[i].Host()); err != nil {
+		if err := vm.SetMemory(uint32(i), 0, regions[i].Start, regions[i].Host()); err != nil {
 			return err
 		}
 	}
@@ -250,41 +255,6 @@ func (m *Machine) addFirmware(cpus int) error {
 	}
 	_, err = m.memory.WriteAt(tables, boot.ACPIAddr)
 	return err
-}
-
-func (m *Machine) loadKernel(cfg Config) (boot.Entry, error) {
-	kernel, err := boot.Open(cfg.Kernel)
-	if err != nil {
-		return boot.Entry{}, err
-	}
-	defer kernel.Close()
-	initrd, file, err := cfg.openInitrd()
-	if err != nil {
-		return boot.Entry{}, err
-	}
-	defer file.Close()
-	protocol, err := kernel.Choose(cfg.Protocol)
-	if err != nil {
-		return boot.Entry{}, err
-	}
-	line := cfg.cmdline(protocol)
-	loaded, err := kernel.Load(m.memory, boot.Params{
-		Protocol: protocol,
-		Initrd:   initrd,
-		KASLR:    cfg.KASLR,
-		Cmdline:  line,
-		Random:   rand.Reader,
-		Log:      m.log,
-	})
-	if err != nil {
-		return boot.Entry{}, err
-	}
-	entry, err := loaded.Enter(m.cmdline(line), boot.ACPIAddr)
-	if err != nil {
-		return boot.Entry{}, err
-	}
-	m.log.Debug("kernel loaded", "entry", entry)
-	return entry, nil
 }
 
 func (m *Machine) powerOff() { m.stop(Outcome{Kind: PoweredOff}, nil) }

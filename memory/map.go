@@ -13,6 +13,12 @@ type Options struct {
 	// (/proc/sys/vm/nr_hugepages), all of it reserved at once, instead of
 	// ordinary pages that the host commits as the guest touches them.
 	HugePages bool
+	// Transparent asks for huge pages as far as the host has them:
+	// madvise(2), MADV_HUGEPAGE. Without it the host's setting decides
+	// (/sys/kernel/mm/transparent_hugepage/enabled).
+	Transparent bool
+	// Prefault takes all memory from the host at once.
+	Prefault bool
 }
 
 // HugePageSize is the granule of a mapping with Options.HugePages, in bytes.
@@ -53,8 +59,34 @@ func New(ranges []Range, opt Options) (*Guest, error) {
 			return nil, fmt.Errorf("guest memory: map %d MiB: %w", r.Size>>20, err)
 		}
 		g.regions = append(g.regions, Region{r, host})
+		if err := opt.prepare(host); err != nil {
+			g.Close()
+			return nil, fmt.Errorf("guest memory: %d MiB: %w", r.Size>>20, err)
+		}
 	}
 	return g, nil
+}
+
+// prepare does to new memory what the options ask for.
+func (o Options) prepare(host []byte) error {
+	if o.Transparent {
+		if err := unix.Madvise(host, unix.MADV_HUGEPAGE); err != nil {
+			return fmt.Errorf("transparent huge pages: %w", err)
+		}
+	}
+	if o.Prefault {
+		err := unix.Madvise(host, unix.MADV_POPULATE_WRITE)
+		if errors.Is(err, unix.EINVAL) { // before Linux 5.14
+			for at := 0; at < len(host); at += PageSize {
+				host[at] = 0
+			}
+			err = nil
+		}
+		if err != nil {
+			return fmt.Errorf("prefault: %w", err)
+		}
+	}
+	return nil
 }
 
 // Close unmaps the guest's RAM. No vCPU may be running on it any more, and no

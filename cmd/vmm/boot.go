@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmm/boot"
+	"vmm/boot/cache"
 	"vmm/cmd/internal/cli"
 	"vmm/console"
 	"vmm/control"
@@ -31,7 +32,9 @@ type bootFlags struct {
 	cpus                   int
 	protocol               protocolFlag
 	kaslr                  kaslrFlag
-	hugePages, debugExit   bool
+	hugePages, thp         bool
+	prefault, debugExit    bool
+	noCache, shareKernel   bool
 	disks                  []machine.Disk
 	nets                   []machine.Net
 	rootfs                 string
@@ -90,6 +93,10 @@ value to the --debug-exit port.`,
 	fl.Var(&f.protocol, "boot-protocol", "how the kernel is entered: auto, direct (unpacked by vmm),\nlinux64, linux32, pvh or multiboot")
 	fl.Var(&f.kaslr, "kaslr", "random kernel addresses: auto, on (fail where impossible) or off (as linked)")
 	fl.BoolVar(&f.hugePages, "hugepages", false, "take RAM from the host's pool of 2 MiB pages")
+	fl.BoolVar(&f.thp, "thp", false, "ask for transparent huge pages for RAM")
+	fl.BoolVar(&f.prefault, "prefault", false, "take all RAM from the host before the start")
+	fl.BoolVar(&f.noCache, "no-cache", false, "do not keep the unpacked kernel for the next start ($XDG_CACHE_HOME/vmm/vmlinux)")
+	fl.BoolVar(&f.shareKernel, "share-kernel", false, "share the pages of kernel and initrd with other machines that do")
 	fl.StringVar(&f.rootfs, "rootfs", "", "image `file` to use as first disk and root file system: --disk path=file, --append \"root=/dev/vda rw\"")
 	fl.Var(&listFlag[machine.Disk]{&f.disks, parseDisk, "disk"}, "disk", "add a disk: path=FILE[,ro][,format=raw|qcow2][,serial=S][,cache=writeback|none]\n[,iops=N][,bw=BYTES][,queues=N]; may be repeated")
 	fl.Var(&listFlag[machine.Net]{&f.nets, parseNet, "net"}, "net", "add a network card: user[,hostfwd=tcp:127.0.0.1:8080-:80]... for a network of its own,\nor tap=NAME[,queues=N] for one of the host's; [,mac=ADDRESS][,pcap=FILE]; may be repeated")
@@ -165,6 +172,11 @@ func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 		KASLR:     boot.KASLR(f.kaslr),
 		Memory:    uint64(f.memory),
 		HugePages: f.hugePages,
+		Prefault:  f.prefault,
+
+		TransparentHugePages: f.thp,
+		ShareKernel:          f.shareKernel,
+
 		CPUs:      f.cpus,
 		DebugExit: f.debugExit,
 		Disks:     f.disks,
@@ -185,6 +197,10 @@ func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 	}
 	if ownCmdline {
 		cfg.Cmdline = &f.cmdline
+	}
+	if !f.noCache {
+		// Without a home there is no cache, and no reason not to boot.
+		cfg.Cache, _ = cache.Dir()
 	}
 	if cfg.Kernel == "" {
 		var uts unix.Utsname

@@ -1,3 +1,5 @@
+//go:build amd64
+
 // Example 01: the smallest virtual machine. One processor in real mode, one page
 // of memory, a program of a few instructions, and nobody there but KVM.
 package main

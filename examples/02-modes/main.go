@@ -1,3 +1,5 @@
+//go:build amd64
+
 // Example 02: from real mode to protected mode to long mode. The guest changes
 // its mode step by step; at each step it leaves a number at port 0x80, and we
 // look at its registers.

@@ -1,3 +1,5 @@
+//go:build amd64
+
 // Example 03: port I/O and memory-mapped I/O. A device is whatever answers when
 // a guest reads and writes where there is no memory. Here, that is two small
 // functions.

@@ -1,3 +1,5 @@
+//go:build amd64
+
 // Example 04: interrupts. The interrupt controllers are KVM's, in the kernel; a
 // timer interrupt never comes to us. A device's does: we drive its line.
 package main

@@ -1,3 +1,5 @@
+//go:build amd64
+
 // Example 05: two processors. Each is a thread of ours that calls Run. The second
 // waits inside KVM until the first starts it, as on a PC.
 package main

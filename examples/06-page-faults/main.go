@@ -1,3 +1,5 @@
+//go:build amd64
+
 // Example 06: two ways to notice that memory is touched. The guest's kernel has
 // page faults, of which we see nothing but what it tells; KVM notes for us which
 // pages of the machine's memory are written, of which the guest sees nothing.

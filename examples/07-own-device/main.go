@@ -1,3 +1,5 @@
+//go:build amd64
+
 // Example 07: a device of one's own, on the bus. It knows neither KVM nor where
 // it lies; what connects it to both is in this file.
 package main

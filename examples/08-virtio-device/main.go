@@ -1,3 +1,5 @@
+//go:build amd64
+
 // Example 08: a virtio device from scratch, and a driver for it. The queue, the
 // transport and its registers are the project's; the device in device.go is all
 // that is new. The driver is guest/guest.c: it has nothing but the specification.

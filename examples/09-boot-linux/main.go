@@ -1,3 +1,5 @@
+//go:build amd64
+
 // Example 09: boot Linux by hand. What machine.New does for vmm, as little of it
 // as Linux can do with: memory, a processor, interrupt controllers and a timer in
 // KVM, a serial port, and package boot for the kernel.

@@ -1,3 +1,5 @@
+//go:build amd64
+
 // Example 10: a kernel in C, and the machine that vmm is to boot it. The kernel is
 // in the folder kernel; this program has it compiled and runs it.
 package main

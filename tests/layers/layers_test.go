@@ -17,8 +17,9 @@ import (
 // import directly. "devices/" stands for every package below devices.
 // docs/architecture.md draws the same picture.
 var may = map[string][]string{
-	"vmm/boot":  {"vmm/memory"},
-	"vmm/boot/": {"vmm/memory"},
+	"vmm/boot":       {"vmm/memory"},
+	"vmm/boot/":      {"vmm/memory"},
+	"vmm/boot/cache": {"vmm/boot", "vmm/memory"},
 	"vmm/cmd/": {
 		"vmm/boot",
 		"vmm/boot/",
@@ -32,6 +33,7 @@ var may = map[string][]string{
 		"vmm/doctor",
 		"vmm/gdb",
 		"vmm/machine",
+		"vmm/memory",
 		"vmm/netdev",
 		"vmm/paging",
 		"vmm/socket",

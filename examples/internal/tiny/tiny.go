@@ -1,3 +1,5 @@
+//go:build amd64
+
 // Package tiny is what example 01 does step by step, for the examples that
 // follow: a VM with a little memory from address 0 on, a program in it, and
 // processors to run it.
