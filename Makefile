@@ -9,7 +9,7 @@ FUZZTIME ?= 10s
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # disablethp: Go's heap is a megabyte, of which huge pages would make four.
 LDFLAGS := -s -w -X main.version=$(VERSION) -X runtime.godebugDefault=disablethp=1
@@ -42,6 +42,7 @@ app: ## build the REST service in Go and in C (cached)
 .PHONY: test
 test: packages build ## run all tests: units and tiny guests here, whole systems here or in the lab
 	go test $(UNIT)
+	go test -tags solutions ./examples/...
 	tests/system/run
 
 .PHONY: check
@@ -53,6 +54,9 @@ check: packages build ## formatting, vet, staticcheck, race detector, arm64 buil
 	GOARCH=arm64 go build ./...
 	CGO_ENABLED=1 go test -race $(UNIT)
 	tests/fuzz $(FUZZTIME)
+
+lesson-%-check: ## check the exercises of a lesson, by number: make lesson-03-check
+	go test -count=1 -tags lesson ./examples/$*-*/exercise
 
 .PHONY: lab
 lab: packages build ## run a command on a KVM host in software: make lab CMD='bin/vmm doctor'
