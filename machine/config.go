@@ -135,7 +135,8 @@ const MaxCPUs = 64
 
 // DefaultCmdline is the command line for the devices that every machine has: the
 // serial port as console, and an immediate reset on a panic. A machine with a
-// virtio console has hvc0 for ttyS0 in it.
+// virtio console has hvc0 for ttyS0 in it, and what the kernel has to say before
+// it has the driver goes to the serial port.
 //
 // panic_warm makes Linux set the PC's warm-reset flag when a panic resets the
 // machine, and only then. It is how a panic is told from a reboot before the
@@ -152,7 +153,7 @@ func (c *Config) cmdline(p boot.Protocol) string {
 	case p == boot.Multiboot:
 		line = "" // the words are Linux's
 	case c.VirtioConsole:
-		line = strings.Replace(line, "ttyS0", "hvc0", 1)
+		line = strings.Replace(line, "console=ttyS0", "earlyprintk=ttyS0 console=hvc0", 1)
 	}
 	return strings.TrimSpace(line + " " + c.Append)
 }

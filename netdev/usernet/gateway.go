@@ -126,7 +126,7 @@ func (g *gateway) serve() error {
 	if err != nil {
 		return fmt.Errorf("DNS: %w", err)
 	}
-	names, err := dns.New(packets, connections, []types.Zone{{
+	names, err := dns.New(patient{packets}, connections, []types.Zone{{
 		Name:    "vmm.internal.",
 		Records: []types.Record{{Name: "gateway", IP: gatewayIP}, {Name: "host", IP: hostIP}},
 	}})
@@ -137,6 +137,13 @@ func (g *gateway) serve() error {
 	go func() { _ = names.ServeTCP() }()
 	return g.serveDHCP()
 }
+
+// patient is a connection without deadlines, for a server that would look up
+// every two seconds to see whether it should end. It ends with its connection,
+// and an idle machine wakes nobody.
+type patient struct{ net.PacketConn }
+
+func (patient) SetReadDeadline(time.Time) error { return nil }
 
 func (g *gateway) serveDHCP() error {
 	var queue waiter.Queue

@@ -1,6 +1,7 @@
-// uinit is run by u-root's init before the shell. It loads the drivers and does
-// what the word vmm.do=ACTION[:ARGUMENT] on the kernel's command line says;
-// without one, it runs a shell.
+// uinit is run twice. As the first process, it loads the drivers, and makes
+// way for u-root's init, which runs it again. Then it does what the word
+// vmm.do=ACTION[:ARGUMENT] on the kernel's command line says; without one, it
+// runs a shell.
 package main
 
 import (
@@ -25,11 +26,11 @@ import (
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("uinit: ")
+	if os.Getpid() == 1 {
+		log.Fatal(start())
+	}
 	if err := takeConsole(); err != nil {
 		log.Fatal(err)
-	}
-	if err := loadModules("/modules"); err != nil {
-		log.Print(err)
 	}
 	what := guest.Cmdline("vmm.do")
 	if what == "" {
@@ -43,6 +44,23 @@ func main() {
 	if err := action(argument); err != nil {
 		log.Fatalf("%s: %v", name, err)
 	}
+}
+
+// start loads the drivers, the console's among them, and becomes u-root's init,
+// which needs a console from its start.
+func start() error {
+	modules := loadModules("/modules")
+	if console, err := unix.Open("/dev/console", unix.O_RDWR|unix.O_NOCTTY, 0); err == nil {
+		for _, fd := range []int{0, 1, 2} {
+			if err := unix.Dup2(console, fd); err != nil {
+				return err
+			}
+		}
+	}
+	if modules != nil {
+		log.Print(modules)
+	}
+	return unix.Exec("/bbin/init", []string{"init"}, os.Environ())
 }
 
 // takeConsole makes the console itself standard output and error. What init
@@ -118,6 +136,8 @@ var actions = map[string]func(argument string) error{
 	"debugexit": debugExit,
 	"input":     input,
 	"touch":     touch,
+	"serve":     serve,
+	"kexec":     kexec,
 }
 
 func info() error {
