@@ -51,7 +51,7 @@ func (m *Machine) kernelImage(c *cpu) (image []byte, start uint64, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	if w.Linear < LinkBase || !w.Mapped {
+	if w.Linear < boot.LinkBase || !w.Mapped {
 		return nil, 0, errNoKernel
 	}
 	image, first, err := m.around(w.Physical)
@@ -63,7 +63,7 @@ func (m *Machine) kernelImage(c *cpu) (image []byte, start uint64, err error) {
 func (m *Machine) kernelStart() (uint64, bool) {
 	e := &m.entry
 	ok := e.Protocol == boot.Direct || e.Protocol == boot.PVH
-	return LinkBase + e.Kernel.Start - e.Offset + e.Slide, ok
+	return boot.LinkBase + e.Kernel.Start - e.Offset + e.Slide, ok
 }
 
 // around is memory on both sides of an address in the kernel: all of the kernel

@@ -38,7 +38,7 @@ func ParseFilter(text string) (Filter, error) {
 	for _, word := range strings.Fields(text) {
 		key, values, ok := strings.Cut(word, "=")
 		if !ok || values == "" {
-			return f, fmt.Errorf("%q: a condition is KEY=VALUE[,VALUE]...", word)
+			return f, fmt.Errorf("%q: a condition is KEY=VALUE, or KEY=VALUE,VALUE and so on", word)
 		}
 		t := term{key: key, values: strings.Split(values, ",")}
 		switch key {
@@ -67,7 +67,7 @@ func ParseFilter(text string) (Filter, error) {
 			}
 			t.least = d
 		default:
-			return f, fmt.Errorf("%q is not a key of a filter:\n%s", key, FilterKeys)
+			return f, fmt.Errorf("%q is not a key of a filter: kind, device, reason, register, symbol, op, vcpu, vmm, guest", key)
 		}
 		f.terms = append(f.terms, t)
 	}

@@ -19,7 +19,6 @@ import (
 	"vmm/cmd/internal/cli"
 	"vmm/control"
 	"vmm/machine"
-	"vmm/memory"
 	"vmm/trace"
 )
 
@@ -119,7 +118,7 @@ of a distribution.`,
 // symbolsOf are the symbols of a running machine's kernel, or of a file's.
 func symbolsOf(path string) (*kallsyms.Table, error) {
 	if !isSocket(path) {
-		return fileSymbols(path)
+		return boot.Symbols(path)
 	}
 	var elf []byte
 	answer, err := control.Call(path, control.Request{Command: control.Inspect, What: inspectSymbols})
@@ -141,64 +140,6 @@ func (c controlled) symbols() ([]byte, error) {
 	var b bytes.Buffer
 	err = table.WriteELF(&b)
 	return b.Bytes(), err
-}
-
-// fileSymbols are the symbols of a kernel in a file: those of its symbol table, or
-// else its own, for which it is loaded as a machine would, with nothing to run it.
-func fileSymbols(path string) (*kallsyms.Table, error) {
-	if table, err := tableOf(path); err == nil {
-		return table, nil
-	}
-	img, err := boot.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer img.Close()
-	if img.Format == boot.BzImage {
-		unpacked, err := img.Unpack()
-		if err != nil {
-			return nil, err
-		}
-		defer unpacked.Close()
-		img = unpacked
-	}
-	const room = 1 << 30 // of which only what the kernel fills is touched
-	ram, err := memory.New(memory.Layout(room), memory.Options{})
-	if err != nil {
-		return nil, err
-	}
-	defer ram.Close()
-	loaded, err := img.Load(ram, boot.Params{Protocol: boot.Linux64, KASLR: boot.KASLROff})
-	if err != nil {
-		return nil, err
-	}
-	entry, err := loaded.Enter("", 0)
-	if err != nil {
-		return nil, err
-	}
-	image, err := ram.Slice(entry.Kernel.Start, entry.Kernel.Size)
-	if err != nil {
-		return nil, err
-	}
-	table, err := kallsyms.Find(image, machine.LinkBase+entry.Kernel.Start)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return table, nil
-}
-
-// tableOf are the symbols in an ELF file's symbol table.
-func tableOf(path string) (*kallsyms.Table, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	return kallsyms.FromELF(f, info.Size())
 }
 
 func list(w io.Writer, t *kallsyms.Table) error {

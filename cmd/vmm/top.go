@@ -141,7 +141,9 @@ func topText(c *counters) string {
 			}
 			depths[d.Name] = strings.TrimSpace(depths[d.Name] + " " + depth)
 		}
-		c.Devices[d.Name] = c.Devices[d.Name]
+		if _, counted := c.Devices[d.Name]; !counted {
+			c.Devices[d.Name] = trace.DeviceCount{}
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Devices)) {
 		d := c.Devices[name]

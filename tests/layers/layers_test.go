@@ -17,7 +17,7 @@ import (
 // import directly. "devices/" stands for every package below devices.
 // docs/architecture.md draws the same picture.
 var may = map[string][]string{
-	"vmm/boot":       {"vmm/memory"},
+	"vmm/boot":       {"vmm/boot/kallsyms", "vmm/memory"},
 	"vmm/boot/":      {"vmm/memory"},
 	"vmm/boot/cache": {"vmm/boot", "vmm/memory"},
 	"vmm/cmd/": {
