@@ -150,20 +150,10 @@ func (f *finder) symbols() (*Table, error) {
 // these are not that, or do not lead to the tokens.
 func (f *finder) names(start, n, align int) *compressed {
 	data := f.image[start:f.tokenStart]
-	rest := data
-	var markers []uint32
-	for i := range n {
-		if i%256 == 0 {
-			markers = append(markers, uint32(len(data)-len(rest)))
-		}
-		f.work++
-		tokens, after, ok := entry(rest)
-		if !ok || !isType(f.tokens[tokens[0]]) {
-			return nil
-		}
-		rest = after
+	markers, namesEnd := f.walk(data, n)
+	if markers == nil {
+		return nil
 	}
-	namesEnd := len(data) - len(rest)
 	at := alignUp(start+namesEnd, align)
 	for _, m := range markers {
 		if at+4 > f.tokenStart || le.Uint32(f.image[at:]) != m {
@@ -175,8 +165,33 @@ func (f *finder) names(start, n, align int) *compressed {
 	if at != f.tokenStart && alignUp(at+3*n, align) != f.tokenStart {
 		return nil
 	}
+	// The image may be a guest's memory, which changes: what is kept is a copy,
+	// and that is looked at again.
+	data = slices.Clone(data[:namesEnd])
+	markers, namesEnd = f.walk(data, n)
+	if markers == nil {
+		return nil
+	}
 	tokens := f.tokens
-	return &compressed{data: slices.Clone(data[:namesEnd]), markers: markers, tokens: &tokens}
+	return &compressed{data: data[:namesEnd], markers: markers, tokens: &tokens}
+}
+
+// walk goes through n names: where every 256th begins, and where the last one
+// ends. It returns nil where they are none.
+func (f *finder) walk(data []byte, n int) (markers []uint32, end int) {
+	rest := data
+	for i := range n {
+		if i%256 == 0 {
+			markers = append(markers, uint32(len(data)-len(rest)))
+		}
+		f.work++
+		tokens, after, ok := entry(rest)
+		if !ok || !isType(f.tokens[tokens[0]]) {
+			return nil, 0
+		}
+		rest = after
+	}
+	return markers, len(data) - len(rest)
 }
 
 // isType reports whether a symbol can begin with a token: with the letter of a
