@@ -42,4 +42,6 @@ type Entry struct {
 
 	Initrd  memory.Range // Size 0: none
 	Cmdline string
+
+	unpacker uint64 // where the code of a kernel that unpacks itself goes on behind its payload; 0 for none
 }

@@ -18,6 +18,8 @@ import (
 	"vmm/disk"
 	"vmm/memory"
 	"vmm/netdev"
+	"vmm/profile"
+	"vmm/timeline"
 )
 
 // Config describes a machine. The zero value of a field is its default where
@@ -76,11 +78,24 @@ type Config struct {
 	// DoorbellExits has the doorbells of virtio devices come to vmm as exits,
 	// where a trace sees them, and not be answered by KVM.
 	DoorbellExits bool
+	// BootTimer adds Firecracker's boot timer, of which the timeline is told.
+	BootTimer bool
+	// Timeline records the start; nil for not. Its recorder's console is not
+	// put before Console: who makes the one makes the other.
+	Timeline *timeline.Recorder
+	// Profile takes samples of where the processors are; nil for not.
+	Profile *Profile
 	// Console receives what the guest writes to its serial port and virtio
 	// console. Its Write may block: the guest waits.
 	Console io.Writer
 	// Log receives what the machine does; nil for nothing.
 	Log *slog.Logger
+}
+
+// Profile is where a machine's samples go, and how many there are a second.
+type Profile struct {
+	*profile.Profile
+	Rate int
 }
 
 // Transport is how a guest finds and reaches virtio devices.

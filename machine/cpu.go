@@ -6,6 +6,7 @@ import (
 
 	"vmm/kvm"
 	"vmm/probe"
+	"vmm/timeline"
 	"vmm/trace"
 )
 
@@ -17,8 +18,10 @@ type cpu struct {
 	last   access // the last access that a device was asked for
 	// inside is set while the vCPU may execute the guest's instructions.
 	inside atomic.Bool
-	job    *job // guarded by Machine.wake.L
-	debug  standing
+	// sampled is set when the profile wants to know where the vCPU is.
+	sampled atomic.Bool
+	job     *job // guarded by Machine.wake.L
+	debug   standing
 
 	// For the trace:
 	record   trace.Record
@@ -56,6 +59,9 @@ func (a access) String() string {
 func (c *cpu) loop(m *Machine) {
 	c.vcpu.LockThread()
 	defer c.probes.Stop()
+	if c.vcpu.ID == 0 {
+		m.timeline.Mark(timeline.Entered, timeline.FromVMM)
+	}
 	for !m.stopping.Load() {
 		// First inside, then the look whether to be: Pause does it the other
 		// way round, and so one of the two sees the other.
@@ -101,6 +107,9 @@ func (c *cpu) serve(m *Machine, exit kvm.Exit) error {
 		if io.Port == probe.PortNumber && io.Write {
 			return c.probePort(m, io)
 		}
+		if ours, err := c.watchPort(m, io); ours || err != nil {
+			return err
+		}
 		c.portIO(m, io)
 		return c.probes.Accessed()
 	case kvm.ExitMMIO:
@@ -110,6 +119,9 @@ func (c *cpu) serve(m *Machine, exit kvm.Exit) error {
 		// The one who kicked has set stopping or paused before. Clear, then
 		// look.
 		c.vcpu.ClearKick()
+		if c.sampled.Swap(false) {
+			return c.sample(m)
+		}
 	case kvm.ExitDebug:
 		return c.probes.Debug(exit)
 	case kvm.ExitShutdown:

@@ -18,6 +18,7 @@ import (
 	"vmm/kvm"
 	"vmm/memory"
 	"vmm/probe"
+	"vmm/timeline"
 )
 
 // Machine is a virtual computer, put together by New.
@@ -52,6 +53,10 @@ type Machine struct {
 	paused  atomic.Uint32 // the holds that there are
 	wake    sync.Cond     // of paused, only, jobs and stopping, for processors at rest
 	looking sync.Mutex    // one onCPU at a time
+
+	timeline *timeline.Recorder // nil without
+	watching watching           // for the timeline
+	profile  *Profile           // nil without
 
 	probes *probe.Set
 	only   atomic.Pointer[kvm.VCPU] // the one that is alone in the guest; nil: all are
@@ -114,7 +119,9 @@ func (m *Machine) Run(ctx context.Context) (Outcome, error) {
 	for _, c := range m.cpus {
 		threads.Go(func() { c.loop(m) })
 	}
+	stopSampling := m.startSampling()
 	<-m.stopped
+	stopSampling()
 	// Each has either not yet looked at stopping, and is sent back to look,
 	// or has seen it and is on its way out.
 	m.kick()

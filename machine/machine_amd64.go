@@ -9,6 +9,7 @@ import (
 	"vmm/boot"
 	"vmm/boot/acpi"
 	"vmm/devices"
+	"vmm/devices/boottimer"
 	"vmm/devices/debugexit"
 	"vmm/devices/i8042"
 	"vmm/devices/postcode"
@@ -56,7 +57,8 @@ func New(cfg Config) (_ *Machine, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	m := &Machine{log: cfg.Log, stopped: make(chan struct{}), start: time.Now(), doorbellExits: cfg.DoorbellExits}
+	m := &Machine{log: cfg.Log, stopped: make(chan struct{}), start: time.Now(), doorbellExits: cfg.DoorbellExits,
+		timeline: cfg.Timeline, profile: cfg.Profile}
 	m.wake.L = new(sync.Mutex)
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
@@ -100,6 +102,7 @@ func New(cfg Config) (_ *Machine, err error) {
 		return nil, err
 	}
 	m.entry = entry
+	m.watchStart(cfg.Kernel)
 	if err := m.cpus[0].enter(entry); err != nil {
 		return nil, err
 	}
@@ -195,6 +198,11 @@ func (m *Machine) addDevices(cfg Config) error {
 	}
 	for _, p := range parts {
 		if err := m.ports.Insert(p.base, p.size, p.name, p.device); err != nil {
+			return err
+		}
+	}
+	if cfg.BootTimer {
+		if err := m.mmio.Insert(boottimer.Addr, boottimer.Size, "boot-timer", boottimer.New(m.booted)); err != nil {
 			return err
 		}
 	}

@@ -10,9 +10,9 @@ import (
 )
 
 // Registers of virtio devices on the MMIO transport: a page each, in the hole
-// below 4 GiB.
+// below 4 GiB. The hole's first page is the boot timer's.
 const (
-	virtioMMIOAddr = 0xc000_0000
+	virtioMMIOAddr = 0xc000_1000
 	virtioMMIOStep = 0x1000
 )
 

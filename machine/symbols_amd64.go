@@ -19,16 +19,19 @@ var errNoKernel = errors.New("there is no Linux kernel in the guest's memory yet
 
 // KernelSymbols are the symbols of the guest's Linux kernel, which the kernel
 // holds itself. They are found in its memory: where vmm has put it, or else where
-// its entry for system calls leads, whoever loaded it and chose its addresses.
-// The processors are held meanwhile.
+// its entry for system calls leads or, before that is known, what it executes;
+// whoever loaded it and chose its addresses. The processors are held meanwhile.
 func (m *Machine) KernelSymbols() (table *kallsyms.Table, err error) {
-	err = m.onCPU(0, func(c *cpu) error {
+	find := func(c *cpu) error {
 		image, start, err := m.kernelImage(c)
 		if err == nil {
 			table, err = kallsyms.Find(image, start)
 		}
 		return err
-	})
+	}
+	if err = m.onCPU(0, find); errors.Is(err, errEnded) {
+		err = find(m.cpus[0]) // nobody runs it any more
+	}
 	return table, err
 }
 
@@ -43,27 +46,39 @@ func (m *Machine) kernelImage(c *cpu) (image []byte, start uint64, err error) {
 	if err := c.vcpu.MSRs(lstar); err != nil {
 		return nil, 0, err
 	}
+	regs, err := c.vcpu.Regs()
+	if err != nil {
+		return nil, 0, err
+	}
 	s, err := c.vcpu.Sregs()
 	if err != nil {
 		return nil, 0, err
 	}
-	w, err := paging.Translate(m.memory, pagingState(s), lstar[0].Data)
-	if err != nil {
-		return nil, 0, err
+	for _, addr := range []uint64{lstar[0].Data, regs.RIP} {
+		if addr < boot.LinkBase || addr >= modulesBase {
+			continue
+		}
+		w, err := paging.Translate(m.memory, pagingState(s), addr)
+		if err != nil {
+			return nil, 0, err
+		}
+		if w.Mapped {
+			image, first, err := m.around(w.Physical)
+			return image, addr - (w.Physical - first), err
+		}
 	}
-	if w.Linear < boot.LinkBase || !w.Mapped {
-		return nil, 0, errNoKernel
-	}
-	image, first, err := m.around(w.Physical)
-	return image, w.Linear - (w.Physical - first), err
+	return nil, 0, errNoKernel
 }
+
+// modulesBase is where Linux's modules begin, behind the room for its own image.
+// Documentation/arch/x86/x86_64/mm.rst.
+const modulesBase = 0xffff_ffff_c000_0000
 
 // kernelStart is the virtual address of the kernel's first byte, where vmm has
 // put the kernel in its place. One that unpacks itself chooses its own.
 func (m *Machine) kernelStart() (uint64, bool) {
 	e := &m.entry
-	ok := e.Protocol == boot.Direct || e.Protocol == boot.PVH
-	return boot.LinkBase + e.Kernel.Start - e.Offset + e.Slide, ok
+	return boot.LinkBase + e.Kernel.Start - e.Offset + e.Slide, !e.Unpacks() && e.Protocol != boot.Multiboot
 }
 
 // around is memory on both sides of an address in the kernel: all of the kernel

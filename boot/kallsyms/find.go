@@ -68,7 +68,8 @@ type finder struct {
 	work  int
 
 	tokens               [256]string
-	tokenStart, tokenEnd int // the table of tokens, with their index
+	begins               [256]bool // a name can begin with the token
+	tokenStart, tokenEnd int       // the table of tokens, with their index
 }
 
 // tokenTable reads the tokens around that of the digit 0, and their index
@@ -110,6 +111,7 @@ func (f *finder) readTokens(start, end int, index []byte) bool {
 			return false
 		}
 		f.tokens[i] = string(f.image[at : at+n])
+		f.begins[i] = isType(f.tokens[i])
 		at += n + 1
 	}
 	return at == end
@@ -149,34 +151,57 @@ func (f *finder) symbols() (*Table, error) {
 // names reads the names of n symbols and the markers behind them, and nil where
 // these are not that, or do not lead to the tokens.
 func (f *finder) names(start, n, align int) *compressed {
-	data := f.image[start:f.tokenStart]
-	rest := data
-	var markers []uint32
-	for i := range n {
-		if i%256 == 0 {
-			markers = append(markers, uint32(len(data)-len(rest)))
+	for _, end := range []int{f.tokenStart, alignDown(f.tokenStart-3*n, align)} {
+		// The markers come before the tokens, or the order by name. The first
+		// is 0 and the second is not: that rules out most of what is no table.
+		at := alignDown(end-4*((n+255)/256), align)
+		if at <= start || le.Uint32(f.image[at:]) != 0 || le.Uint32(f.image[at+4:]) == 0 {
+			continue
 		}
+		// The image may be a guest's memory, which changes: what is kept is a
+		// copy, and only that is looked at.
+		data := f.image[start:at]
+		if markers, size := f.walk(data, n); markers == nil || alignUp(start+size, align) != at {
+			continue
+		}
+		data = slices.Clone(data)
+		markers, size := f.walk(data, n)
+		if markers == nil || !f.marked(at, markers) {
+			continue
+		}
+		tokens := f.tokens
+		return &compressed{data: data[:size], markers: markers, tokens: &tokens}
+	}
+	return nil
+}
+
+// marked reports whether the markers are at a place.
+func (f *finder) marked(at int, markers []uint32) bool {
+	for i, m := range markers {
+		if le.Uint32(f.image[at+4*i:]) != m {
+			return false
+		}
+	}
+	return true
+}
+
+// walk goes through n names: where every 256th begins, and where the last one
+// ends. It returns nil where they are none.
+func (f *finder) walk(data []byte, n int) (markers []uint32, end int) {
+	rest := data
+	for i := range n {
+		at := len(data) - len(rest)
 		f.work++
 		tokens, after, ok := entry(rest)
-		if !ok || !isType(f.tokens[tokens[0]]) {
-			return nil
+		if !ok || !f.begins[tokens[0]] {
+			return nil, 0
 		}
 		rest = after
-	}
-	namesEnd := len(data) - len(rest)
-	at := alignUp(start+namesEnd, align)
-	for _, m := range markers {
-		if at+4 > f.tokenStart || le.Uint32(f.image[at:]) != m {
-			return nil
+		if i%256 == 0 {
+			markers = append(markers, uint32(at))
 		}
-		at += 4
 	}
-	at = alignUp(at, align)
-	if at != f.tokenStart && alignUp(at+3*n, align) != f.tokenStart {
-		return nil
-	}
-	tokens := f.tokens
-	return &compressed{data: slices.Clone(data[:namesEnd]), markers: markers, tokens: &tokens}
+	return markers, len(data) - len(rest)
 }
 
 // isType reports whether a symbol can begin with a token: with the letter of a
@@ -246,4 +271,6 @@ func plausible(addrs []uint64) bool {
 	return len(addrs) > 0 && addrs[len(addrs)-1] >= kernelHalf && slices.IsSorted(addrs)
 }
 
-func alignUp(n, align int) int { return (n + align - 1) &^ (align - 1) }
+func alignUp(n, align int) int { return alignDown(n+align-1, align) }
+
+func alignDown(n, align int) int { return n &^ (align - 1) }

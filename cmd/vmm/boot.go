@@ -49,6 +49,7 @@ type bootFlags struct {
 	trace                  traceFlags
 	gdb                    gdbFlags
 	json, verbose          bool
+	timing                 timingFlags
 }
 
 func newBoot() *cobra.Command {
@@ -75,6 +76,7 @@ value to the --debug-exit port.`,
   vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --balloon size=128M,free-page-reporting --control vm.sock
   vmm boot --kernel vmlinuz --initrd initrd.cpio --trace boot.jsonl --trace-format jsonl
   vmm boot --kernel vmlinuz --initrd initrd.cpio --gdb tcp:127.0.0.1:1234 --wait-gdb
+  vmm boot --kernel vmlinuz --initrd initrd.cpio --timeline boot.json --ready console:login
   vmm boot --kernel vmlinux --boot-protocol pvh --timeout 30s </dev/null >boot.log
   vmm boot --kernel apic.flat --append "-smp 1" --debug-exit`,
 		Args: cli.Usage(f.args),
@@ -114,6 +116,7 @@ value to the --debug-exit port.`,
 	fl.DurationVar(&f.timeout, "timeout", 0, "end the machine after this `time`, such as 30s (default never)")
 	f.trace.register(fl)
 	f.gdb.register(fl)
+	f.timing.add(cmd)
 	fl.BoolVar(&f.json, "json", false, "say how the machine ended as JSON on standard error")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log what vmm does on standard error")
 	return cmd
@@ -246,6 +249,11 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	defer out.Close()
 	defer context.AfterFunc(ctx, out.Abort)()
 	cfg.Console = out
+	timing, err := f.timing.start(&cfg)
+	if err != nil {
+		return err
+	}
+	defer timing.close()
 
 	m, err := machine.New(cfg)
 	if err != nil {
@@ -293,7 +301,9 @@ func (f *bootFlags) run(ownCmdline bool) error {
 			cfg.Log.Debug("memory not given back", "error", err)
 		}
 	})
+	stopWaiting := timing.wait(ctx)
 	outcome, err := m.Run(ctx)
+	stopWaiting()
 	trimming.Stop()
 	stopResizing()
 	if err == nil {
@@ -307,6 +317,7 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	r := newReport(outcome, err, context.Cause(ctx))
 	r.Seconds = time.Since(start).Seconds()
 	r.Stats = m.Stats()
+	r.lost(timing.finish(m, cfg.Kernel, r))
 	r.print(os.Stderr, f.json)
 	gdbStatus = r.Status
 	if r.Status != cli.OK {
