@@ -73,7 +73,12 @@ test-io: packages build ## the tests of networks with a gibibyte each, which tak
 
 .PHONY: bench-start
 bench-start: packages build ## time from exec of vmm to a guest's first exit, beside C and QEMU
-	VMM_BIN=$(CURDIR)/bin/vmm BENCH_OUT=$(BENCH_OUT) go test -run '^$$' -bench . -benchtime 100x ./tests/bench
+	VMM_BIN=$(CURDIR)/bin/vmm BENCH_OUT=$(BENCH_OUT) go test -run '^$$' -bench 'Start|Exit' -benchtime 100x ./tests/bench
+
+.PHONY: bench-load
+bench-load: packages build ## time from exec of vmm until a kernel runs: make bench-load KERNEL=FILE [INITRD=FILE]
+	VMM_BIN=$(CURDIR)/bin/vmm BENCH_OUT=$(BENCH_OUT) VMM_KERNEL_FILE=$(abspath $(KERNEL)) VMM_INITRD_FILE=$(abspath $(INITRD)) \
+	  go test -run '^$$' -bench Load -benchtime 100x -timeout 30m ./tests/bench
 
 .PHONY: clean
 clean: ## remove what was built here (the cache stays)

@@ -206,6 +206,9 @@ func put(mem *memory.Guest, addr uint64, r io.ReaderAt, sealed *os.File, off int
 	if err != nil {
 		return err
 	}
+	if n >= memory.HugePageSize/2 {
+		mem.Fill(addr, n)
+	}
 	_, err = io.ReadFull(io.NewSectionReader(r, off, int64(n)), dst)
 	return err
 }

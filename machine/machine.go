@@ -115,6 +115,7 @@ func (m *Machine) Stats() Stats {
 func (m *Machine) Run(ctx context.Context) (Outcome, error) {
 	release := context.AfterFunc(ctx, func() { m.stop(Outcome{Kind: Stopped}, nil) })
 	defer release()
+	m.log.Debug("running")
 	var threads sync.WaitGroup
 	for _, c := range m.cpus {
 		threads.Go(func() { c.loop(m) })

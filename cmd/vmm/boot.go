@@ -97,7 +97,7 @@ value to the --debug-exit port.`,
 	fl.BoolVar(&f.hugePages, "hugepages", false, "take RAM from the host's pool of 2 MiB pages")
 	fl.BoolVar(&f.thp, "thp", false, "ask for transparent huge pages for RAM")
 	fl.BoolVar(&f.prefault, "prefault", false, "take all RAM from the host before the start")
-	fl.BoolVar(&f.noCache, "no-cache", false, "do not keep the unpacked kernel for the next start ($XDG_CACHE_HOME/vmm/vmlinux)")
+	fl.BoolVar(&f.noCache, "no-cache", false, "do not keep the unpacked kernel for the next start ($XDG_CACHE_HOME/vmm/unpacked)")
 	fl.BoolVar(&f.shareKernel, "share-kernel", false, "share the pages of kernel and initrd with other machines that do")
 	fl.StringVar(&f.rootfs, "rootfs", "", "image `file` to use as first disk and root file system: --disk path=file, --append \"root=/dev/vda rw\"")
 	fl.Var(&listFlag[machine.Disk]{&f.disks, parseDisk, "disk"}, "disk", "add a disk: path=FILE[,ro][,format=raw|qcow2][,serial=S][,cache=writeback|none]\n[,iops=N][,bw=BYTES][,queues=N]; may be repeated")
