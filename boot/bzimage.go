@@ -28,10 +28,14 @@ func (l *Loaded) loadBzImage(p Params) error {
 	if err != nil {
 		return err
 	}
-	if err := p.Initrd.load(l.mem, initrd); err != nil {
+	f := filler{mem: l.mem}
+	if err := f.addInitrd(p.Initrd, initrd); err != nil {
 		return err
 	}
-	if err := img.readInto(l.mem, code.Start, off, size); err != nil {
+	if err := f.add(code.Start, img.r, nil, off, size, img.named); err != nil {
+		return err
+	}
+	if err := f.run(); err != nil {
 		return err
 	}
 	l.header = *h

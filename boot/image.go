@@ -148,6 +148,9 @@ func (img *Image) errorf(format string, args ...any) error {
 	return fmt.Errorf("kernel %s: %w", img.Name, fmt.Errorf(format, args...))
 }
 
+// named is an error about the image, which it names.
+func (img *Image) named(err error) error { return img.errorf("%w", err) }
+
 // describe says what a file that is no kernel looks like, and what to do.
 func describe(head []byte) string {
 	const fix = "; give a bzImage (such as /boot/vmlinuz-*) or an ELF vmlinux"
@@ -183,32 +186,3 @@ func (img *Image) checkRoom(mem *memory.Guest, kernel memory.Range) error {
 
 // mebibytes is n bytes in MiB, rounded up.
 func mebibytes(n uint64) uint64 { return (n + 1<<20 - 1) >> 20 }
-
-// readInto puts n bytes at offset off of the image into guest memory at addr.
-func (img *Image) readInto(mem *memory.Guest, addr uint64, off int64, n uint64) error {
-	if err := put(mem, addr, img.r, img.Sealed, off, n); err != nil {
-		return img.errorf("%w", err)
-	}
-	return nil
-}
-
-// put puts n bytes at offset off of r into guest memory at addr: mapped, where
-// they are in a sealed file too and whole pages, and copied where not.
-func put(mem *memory.Guest, addr uint64, r io.ReaderAt, sealed *os.File, off int64, n uint64) error {
-	if sealed != nil && addr%memory.PageSize == 0 && off%memory.PageSize == 0 {
-		pages := n &^ (memory.PageSize - 1)
-		if err := mem.MapFile(addr, sealed, off, pages); err != nil {
-			return err
-		}
-		addr, off, n = addr+pages, off+int64(pages), n-pages
-	}
-	dst, err := mem.Slice(addr, n)
-	if err != nil {
-		return err
-	}
-	if n >= memory.HugePageSize/2 {
-		mem.Fill(addr, n)
-	}
-	_, err = io.ReadFull(io.NewSectionReader(r, off, int64(n)), dst)
-	return err
-}

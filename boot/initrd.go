@@ -50,15 +50,14 @@ func (d *Initrd) place(mem *memory.Guest, floor, last uint64) (memory.Range, err
 	return memory.Range{Start: (end - size) &^ (memory.PageSize - 1), Size: size}, nil
 }
 
-// load writes the initrd to where place said.
-func (d *Initrd) load(mem *memory.Guest, to memory.Range) error {
+// addInitrd is to put an initrd, if there is one, to where place said.
+func (f *filler) addInitrd(d *Initrd, to memory.Range) error {
 	if d == nil {
 		return nil
 	}
-	if err := put(mem, to.Start, d.Data, d.Sealed, 0, to.Size); err != nil {
+	return f.add(to.Start, d.Data, d.Sealed, 0, to.Size, func(err error) error {
 		return fmt.Errorf("initrd %s: %w", d.Name, err)
-	}
-	return nil
+	})
 }
 
 func pageUp(n uint64) uint64 { return (n + memory.PageSize - 1) &^ (memory.PageSize - 1) }

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"crypto/rand"
+	"time"
 
 	"vmm/boot"
 	"vmm/boot/cache"
@@ -22,7 +23,9 @@ func (m *Machine) load(cfg Config) *kernel {
 	k := &kernel{done: make(chan struct{})}
 	go func() {
 		defer close(k.done)
+		start := time.Now()
 		k.err = m.loadKernel(cfg, k)
+		m.log.Debug("kernel and initrd in memory", "took", time.Since(start))
 	}()
 	// Memory is not taken away before that has ended.
 	m.closers = append(m.closers, func() error {
