@@ -41,8 +41,9 @@ func (l *Loaded) loadBzImage(p Params) error {
 	l.header = *h
 	l.header.Code32Start = uint32(code.Start)
 	l.entry.RIP, l.entry.Kernel, l.entry.Initrd = code.Start, kernel, initrd
-	// Before version 2.08 of the protocol, both are 0.
-	l.entry.unpacker = code.Start + uint64(h.PayloadOffset) + uint64(h.PayloadLength)
+	if h.Version >= version208 && h.PayloadLength > 0 {
+		l.entry.Unpacker = code.Start + uint64(h.PayloadOffset) + uint64(h.PayloadLength)
+	}
 	if p.Protocol == Linux64 {
 		l.entry.Mode = LongMode
 		l.entry.RIP += entry64

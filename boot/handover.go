@@ -13,7 +13,7 @@ var jumpRAX = []byte{0xff, 0xe0}
 const handoverSize = 4096
 
 // Unpacks reports whether the kernel unpacks itself, in the guest.
-func (e Entry) Unpacks() bool { return e.unpacker != 0 }
+func (e Entry) Unpacks() bool { return e.Unpacker != 0 }
 
 // Handover finds the instruction with which the code that unpacks a kernel in
 // the guest jumps to it, JMP RAX: guest-physical, and false where there is none.
@@ -24,10 +24,10 @@ func (e Entry) Handover(mem *memory.Guest) (uint64, bool) {
 	if !e.Unpacks() {
 		return 0, false
 	}
-	b, err := mem.Slice(e.unpacker, handoverSize)
+	b, err := mem.Slice(e.Unpacker, handoverSize)
 	if err != nil {
 		return 0, false
 	}
 	i := bytes.Index(b, jumpRAX)
-	return e.unpacker + uint64(i), i >= 0
+	return e.Unpacker + uint64(i), i >= 0
 }

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"vmm/memory"
 )
@@ -72,7 +71,7 @@ func TestMultiboot(t *testing.T) {
 				GDT: Table{Base: gdtAddr, Limit: 47}, Kernel: tt.kernel, Cmdline: "one two",
 				Initrd: memory.Range{Start: 32<<20 - 8192, Size: 5000},
 			}
-			if diff := cmp.Diff(want, e, cmpopts.IgnoreUnexported(Entry{})); diff != "" {
+			if diff := cmp.Diff(want, e); diff != "" {
 				t.Errorf("entry (-want +got):\n%s", diff)
 			}
 			if got := bytesAt(t, mem, tt.kernel.Start, 100); !bytes.Equal(got, tt.file[tt.skipped:tt.skipped+100]) {

@@ -164,10 +164,10 @@ func functions(symbols *kallsyms.Table) func(rip uint64) string {
 		if symbols == nil {
 			return ""
 		}
-		s, _, ok := symbols.At(rip)
-		if !ok || rip < 1<<63 { // unpacking itself, or not Linux
-			return ""
+		if rip < 1<<63 { // in the lower half, for a kernel that unpacks itself
+			return "before the kernel"
 		}
+		s, _, _ := symbols.At(rip)
 		return s.Name
 	}
 }
