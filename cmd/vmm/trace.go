@@ -9,10 +9,12 @@ import (
 	"io"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 
 	"vmm/cmd/internal/cli"
 	"vmm/machine"
@@ -159,6 +161,17 @@ func convert(w io.Writer, r io.Reader, f *traceFlags) error {
 	return out.Flush()
 }
 
+// rawTerminal writes to a terminal in raw mode, where a new line does not begin at
+// the left.
+type rawTerminal struct{ io.Writer }
+
+func (t rawTerminal) Write(p []byte) (int, error) {
+	if _, err := t.Writer.Write(bytes.ReplaceAll(p, []byte("\n"), []byte("\r\n"))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
 // traceEnd is how long the reader of a trace may take to take the end of it.
 const traceEnd = 2 * time.Second
 
@@ -175,8 +188,12 @@ func (f *traceFlags) start(m *machine.Machine, symbols trace.Symbols) (end func(
 			return nil, fmt.Errorf("trace: %w", err)
 		}
 	}
+	var w io.Writer = file
+	if file == os.Stderr && term.IsTerminal(syscall.Stderr) {
+		w = rawTerminal{file} // the console has made it one
+	}
 	stop := make(chan func(), 1)
-	out := trace.NewOutput(file, f.format, f.filter.Filter, symbols, func(err error) {
+	out := trace.NewOutput(w, f.format, f.filter.Filter, symbols, func(err error) {
 		var path *os.PathError
 		if errors.As(err, &path) {
 			err = path.Err
