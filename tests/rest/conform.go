@@ -42,21 +42,38 @@ const (
 	tooLarge   = `{"error":"content too large"}` + "\n"
 )
 
-// Conform checks the service at an address. It is to sort arrays of up to largest
-// numbers, at most Largest: where a processor is interpreted, that takes long.
-func Conform(t *testing.T, addr string, largest int) {
+// Load is how much the service has to do. Bugs do not need much, but a real
+// processor does not mind.
+type Load struct {
+	Numbers   int // of the largest array to be sorted, at most Largest
+	Pipelined int // requests without a look at the responses
+	Leaving   int // clients that leave in the middle of something
+}
+
+// Loads for a processor, emulated perhaps, and for one whose every instruction is
+// interpreted.
+var (
+	Full  = Load{Largest, 2000, 300}
+	Light = Load{200, 100, 30}
+)
+
+// Conform checks the service at an address.
+func Conform(t *testing.T, addr string, load Load) {
 	t.Run("requests", func(t *testing.T) { requests(t, addr) })
 	t.Run("malformed", func(t *testing.T) { malformed(t, addr) })
 	t.Run("integers", func(t *testing.T) { integers(t, addr) })
-	t.Run("sizes", func(t *testing.T) { sizes(t, addr, largest) })
+	t.Run("sizes", func(t *testing.T) { sizes(t, addr, load.Numbers) })
+	if load == Full {
+		t.Run("bodies", func(t *testing.T) { bodies(t, addr) })
+	}
 	t.Run("keep-alive", func(t *testing.T) { keepAlive(t, addr) })
 	t.Run("close", func(t *testing.T) { closing(t, addr) })
-	t.Run("pipelining", func(t *testing.T) { pipelining(t, addr) })
+	t.Run("pipelining", func(t *testing.T) { pipelining(t, addr, load.Pipelined) })
 	t.Run("byte by byte", func(t *testing.T) { byteByByte(t, addr) })
 	t.Run("expect", func(t *testing.T) { expect(t, addr) })
-	t.Run("slow reader", func(t *testing.T) { slowReader(t, addr, largest) })
+	t.Run("slow reader", func(t *testing.T) { slowReader(t, addr, load.Numbers) })
 	t.Run("many clients", func(t *testing.T) { manyClients(t, addr) })
-	t.Run("clients that leave", func(t *testing.T) { leaving(t, addr) })
+	t.Run("clients that leave", func(t *testing.T) { leaving(t, addr, load.Leaving) })
 }
 
 // client is a connection.
@@ -316,8 +333,11 @@ func sizes(t *testing.T, addr string, largest int) {
 			t.Errorf("%d integers: status %d, %d bytes; want %d", n, got.status, len(got.body), len(sorted))
 		}
 	}
+}
 
-	// One more, in a body of a size that is allowed.
+// Bodies that are too large, or just not.
+func bodies(t *testing.T, addr string) {
+	c := dial(t, addr)
 	c.send(post("/sort", "["+strings.Repeat("1,", Largest)+"1]"))
 	if got := c.receive("POST"); got.status != 413 || got.body != tooLarge {
 		t.Errorf("%d integers: %d %q; want 413", Largest+1, got.status, got.body)
@@ -384,7 +404,7 @@ func closing(t *testing.T, addr string) {
 	})
 }
 
-func pipelining(t *testing.T, addr string) {
+func pipelining(t *testing.T, addr string, n int) {
 	c := dial(t, addr)
 	text, sorted := array(100)
 	c.send(get("/") + post("/sort", text) + get("/todos/3") + get("/nothing") + get("/todos"))
@@ -395,7 +415,6 @@ func pipelining(t *testing.T, addr string) {
 	}
 
 	// More than buffers hold, while nobody reads.
-	const n = 2000
 	go func() { _, _ = io.WriteString(c, strings.Repeat(get("/todos"), n)) }()
 	for i := range n {
 		if got := c.receive("GET"); got.body != todoList {
@@ -485,12 +504,12 @@ func manyClients(t *testing.T, addr string) {
 
 // Clients come and go, some in the middle of something. The service is as
 // before.
-func leaving(t *testing.T, addr string) {
+func leaving(t *testing.T, addr string, n int) {
 	text, _ := array(100)
 	whole := post("/sort", text)
-	for i := range 300 {
+	for i := range n {
 		c := dial(t, addr)
-		c.send(whole[:i*len(whole)/300])
+		c.send(whole[:i*len(whole)/n])
 		if i%3 == 0 {
 			_ = c.SetLinger(0) // a reset
 		}

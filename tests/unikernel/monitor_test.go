@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -43,6 +44,7 @@ func TestMain(m *testing.M) {
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
 	}
+	runtime.LockOSThread() // Pdeathsig comes when the thread ends that started the process
 	err := cmd.Run()
 	if cmd.ProcessState == nil {
 		fmt.Printf("a network namespace: %v\n", err)
@@ -192,13 +194,20 @@ func (m monitor) start(t testing.TB, mib int, at link, words string) *guest {
 	if g.input, err = g.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
-	if err := g.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	started := make(chan error)
 	go func() {
-		g.err = g.cmd.Wait()
+		// Pdeathsig comes when the thread ends that started the process.
+		runtime.LockOSThread()
+		err := g.cmd.Start()
+		started <- err
+		if err == nil {
+			g.err = g.cmd.Wait()
+		}
 		close(g.ended)
 	}()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		_ = g.cmd.Process.Kill()
 		<-g.ended

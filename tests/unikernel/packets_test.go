@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"vmm/tests/rest"
 )
 
 // A network between host and guest, by a tap device.
@@ -259,7 +257,7 @@ func TestPackets(t *testing.T) {
 	for _, m := range monitors[:3] {
 		t.Run(m.name, func(t *testing.T) {
 			count := count
-			if m.largest() < rest.Largest {
+			if m.slow() {
 				count /= 20
 			}
 			addTap(t)
