@@ -20,7 +20,8 @@ build: ## build the static binaries bin/vmm and bin/vmm-tools
 
 .PHONY: packages
 packages:
-	@guest-images/packages gcc libc6-dev linux-libc-dev acpica-tools cpio kmod xz-utils busybox-static qemu-system-x86 qemu-utils strace util-linux iproute2 gdb zstd lz4 lzop bzip2
+	@guest-images/packages gcc libc6-dev linux-libc-dev acpica-tools cpio kmod xz-utils busybox-static qemu-system-x86 qemu-utils strace util-linux iproute2 gdb zstd lz4 lzop bzip2 \
+	  e2fsprogs iperf3 iputils-ping openssh-client git
 
 .PHONY: demo
 demo: packages build ## boot Debian's kernel, look around inside, power off
@@ -61,6 +62,10 @@ lab: packages build ## run a command on a KVM host in software: make lab CMD='bi
 .PHONY: soak
 soak: packages build ## boot 50 times, 20 more for random addresses, and paste a mebibyte
 	SOAK=50 LAB_TIMEOUT=5400 tests/system/run -test.v -test.run 'TestSoak|TestInput|TestKASLR' -test.timeout 80m
+
+.PHONY: test-io
+test-io: packages build ## the tests of networks with a gibibyte each, which take the lab long
+	FULL=1 LAB_TIMEOUT=7200 tests/system/run -test.v -test.run 'TestTap|TestUserNetwork' -test.timeout 110m
 
 .PHONY: bench-start
 bench-start: packages build ## time from exec of vmm to a guest's first exit, beside C and QEMU
