@@ -2,6 +2,7 @@ package system
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -98,7 +99,7 @@ type thread struct {
 	cpu      time.Duration // the processor time it has used
 }
 
-// threads looks at all threads of a process. proc(5).
+// threads looks at all threads of a process and of its children. proc(5).
 func threads(t testing.TB, pid int) map[int]thread {
 	t.Helper()
 	tasks := fmt.Sprintf("/proc/%d/task", pid)
@@ -132,6 +133,9 @@ func threads(t testing.TB, pid int) map[int]thread {
 			}
 		}
 		all[number(d.Name())] = th
+		for _, child := range strings.Fields(read("children")) {
+			maps.Copy(all, threads(t, number(child)))
+		}
 	}
 	return all
 }
