@@ -182,7 +182,8 @@ func (m *Machine) watchKernel(k *kernelWatch) {
 		m.timeline.Mark(timeline.StartKernel, timeline.FromProbe)
 	})
 	m.watching.kernel.Store(k)
-	k.once("run_init_process", func(*probe.Hit) { m.timeline.Mark(timeline.RunInit, timeline.FromProbe) })
+	runsInit := func(*probe.Hit) { m.timeline.Mark(timeline.RunInit, timeline.FromProbe) }
+	seen := k.once("run_init_process", runsInit)
 	k.initcall = k.at("do_one_initcall", k.initcallBegins)
 	// From here on the kernel gives the memory of its start away, in which its
 	// initcalls and, without modules, do_one_initcall are.
@@ -192,6 +193,9 @@ func (m *Machine) watchKernel(k *kernelWatch) {
 		defer k.mu.Unlock()
 		if k.initcall != nil {
 			m.probes.Remove(k.initcall)
+		}
+		if !seen { // a compiler may have made it a part of its caller; what it calls is there
+			k.once("kernel_execve", runsInit)
 		}
 	})
 }
@@ -211,11 +215,13 @@ func (k *kernelWatch) at(function string, hit func(*probe.Hit)) *probe.Probe {
 	return k.insert(&probe.Probe{Addr: addr, Hit: hit})
 }
 
-func (k *kernelWatch) once(function string, hit func(*probe.Hit)) {
-	k.at(function, func(h *probe.Hit) {
+// once puts a probe at a function that is for one call, and reports whether it
+// could.
+func (k *kernelWatch) once(function string, hit func(*probe.Hit)) bool {
+	return k.at(function, func(h *probe.Hit) {
 		k.m.probes.Remove(h.Probe)
 		hit(h)
-	})
+	}) != nil
 }
 
 // insert puts a probe in place; nil where that is impossible, and then the
