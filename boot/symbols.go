@@ -15,7 +15,7 @@ const LinkBase = 0xffff_ffff_8000_0000
 // Symbols are the symbols of a kernel in a file: those of its symbol table, or else
 // its own, for which it is loaded as a machine would, with nothing to run it.
 func Symbols(path string) (*kallsyms.Table, error) {
-	if table, err := tableOf(path); err == nil {
+	if table, err := SymbolTable(path); err == nil {
 		return table, nil
 	}
 	img, err := Open(path)
@@ -56,8 +56,9 @@ func Symbols(path string) (*kallsyms.Table, error) {
 	return table, nil
 }
 
-// tableOf are the symbols in an ELF file's symbol table.
-func tableOf(path string) (*kallsyms.Table, error) {
+// SymbolTable are the symbols in an ELF file's symbol table, of a vmlinux that still
+// has it.
+func SymbolTable(path string) (*kallsyms.Table, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

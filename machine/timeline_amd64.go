@@ -2,7 +2,6 @@ package machine
 
 import (
 	"bytes"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -70,10 +69,13 @@ func (m *Machine) watchStart(kernel string) {
 	}
 	symbols, err := kallsyms.Find(image, start)
 	if err != nil {
-		if symbols = symtab(kernel, e.Slide); symbols == nil {
+		table, missing := boot.SymbolTable(kernel)
+		if missing != nil {
 			m.note(err.Error())
 			return
 		}
+		symbols = table
+		symbols.Slide(e.Slide)
 	}
 	m.watchKernel(&kernelWatch{m: m, symbols: symbols, offset: e.Kernel.Start - start, start: e.Kernel.Start, end: e.Kernel.End()})
 }
@@ -82,26 +84,6 @@ func (m *Machine) watchStart(kernel string) {
 func (m *Machine) note(why string) {
 	m.log.Debug("no probes on the guest's kernel", "reason", why)
 	m.timeline.Note(why)
-}
-
-// symtab are the symbols of an ELF file whose symbol table is still there; nil
-// if it is not.
-func symtab(path string, slide uint64) *kallsyms.Table {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil
-	}
-	symbols, err := kallsyms.FromELF(f, info.Size())
-	if err != nil {
-		return nil
-	}
-	symbols.Slide(slide)
-	return symbols
 }
 
 // watchUnpacking waits for a kernel that unpacks itself. Where it will be, and
