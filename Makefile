@@ -20,7 +20,7 @@ build: ## build the static binaries bin/vmm and bin/vmm-tools
 
 .PHONY: packages
 packages:
-	@guest-images/packages gcc libc6-dev linux-libc-dev acpica-tools cpio kmod xz-utils busybox-static qemu-system-x86 qemu-utils strace util-linux iproute2 gdb zstd lz4 lzop bzip2 \
+	@guest-images/packages gcc libc6-dev musl-tools dpkg-dev linux-libc-dev acpica-tools cpio kmod xz-utils busybox-static qemu-system-x86 qemu-utils strace util-linux iproute2 gdb zstd lz4 lzop bzip2 \
 	  e2fsprogs iperf3 iputils-ping openssh-client git
 
 .PHONY: demo
@@ -39,6 +39,10 @@ guest-debian: packages build ## make a Debian 12 image with systemd, networkd an
 app: ## build the REST service in Go and in C (cached)
 	@guest-images/app/build go
 	@guest-images/app/build c
+
+.PHONY: unikernel
+unikernel: ## build the REST service as a unikernel (cached)
+	@guest-images/unikernel/build
 
 .PHONY: test
 test: packages build ## run all tests: units and tiny guests here, whole systems here or in the lab

@@ -33,7 +33,14 @@ func TestMain(m *testing.M) {
 			fmt.Printf("ip link set lo up: %v\n%s", err, out)
 			os.Exit(1)
 		}
-		os.Exit(m.Run())
+		var err error
+		if programs, err = os.MkdirTemp("", "unikernel"); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		status := m.Run()
+		_ = os.RemoveAll(programs)
+		os.Exit(status)
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -129,23 +136,26 @@ var monitors = []monitor{
 }
 
 // vmmBinary builds vmm, and vmm-tools beside it, once.
-var vmmBinary = func() func(t testing.TB) string {
-	var dir string
-	var err error
-	var once sync.Once
-	return func(t testing.TB) string {
-		once.Do(func() {
-			dir = os.TempDir() + fmt.Sprintf("/vmm-test-%d", os.Getpid())
-			cmd := exec.Command("go", "build", "-o", dir+"/", "vmm/cmd/vmm", "vmm/cmd/vmm-tools")
-			cmd.Stderr = os.Stderr
-			err = cmd.Run()
-		})
-		if err != nil {
-			t.Fatalf("go build: %v", err)
+func vmmBinary(t testing.TB) string {
+	t.Helper()
+	buildVMM.Do(func() {
+		var out []byte
+		out, errVMM = exec.Command("go", "build", "-o", programs+"/", "vmm/cmd/vmm", "vmm/cmd/vmm-tools").CombinedOutput()
+		if errVMM != nil {
+			errVMM = fmt.Errorf("%w\n%s", errVMM, out)
 		}
-		return dir + "/vmm"
+	})
+	if errVMM != nil {
+		t.Fatalf("go build: %v", errVMM)
 	}
-}()
+	return programs + "/vmm"
+}
+
+var (
+	programs string // a folder that TestMain removes
+	buildVMM sync.Once
+	errVMM   error
+)
 
 // guest is a unikernel that runs.
 type guest struct {
