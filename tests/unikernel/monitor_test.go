@@ -219,13 +219,18 @@ func (m monitor) start(t testing.TB, mib int, at link, words string) *guest {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = g.cmd.Process.Kill()
-		<-g.ended
+		g.kill()
 		if t.Failed() {
 			t.Logf("console:\n%s\nstandard error:\n%s", g.console, &g.stderr)
 		}
 	})
 	return g
+}
+
+// kill ends the guest as no guest can prevent.
+func (g *guest) kill() {
+	_ = g.cmd.Process.Kill()
+	<-g.ended
 }
 
 // expect waits until the guest has said something.

@@ -134,8 +134,9 @@ func expectOutcome(t *testing.T, g *guest, want string) {
 }
 
 func TestQuiet(t *testing.T) {
-	g := monitors[2].start(t, 16, user, "quiet")
-	for start := time.Now(); reach(forwarded) != nil; time.Sleep(10 * time.Millisecond) {
+	addTap(t)
+	g := monitors[2].start(t, 16, tap, ownAddress+" quiet")
+	for start := time.Now(); reach(service) != nil; time.Sleep(10 * time.Millisecond) {
 		if time.Since(start) > time.Minute {
 			t.Fatal("the service is not there")
 		}
