@@ -61,6 +61,10 @@ soak: packages build ## boot 50 times and paste a mebibyte, and expect no failur
 bench-start: packages build ## time from exec of vmm to a guest's first exit, beside C and QEMU
 	VMM_BIN=$(CURDIR)/bin/vmm BENCH_OUT=$(BENCH_OUT) go test -run '^$$' -bench . -benchtime 100x ./tests/bench
 
+.PHONY: bench-io
+bench-io: packages build ## disks and networks of a guest beside QEMU's microvm, in the lab
+	BENCH_OUT=$(BENCH_OUT) tests/bench/io/run
+
 .PHONY: clean
 clean: ## remove what was built here (the cache stays)
 	rm -rf bin
