@@ -16,6 +16,7 @@ import (
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	sums "gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
 	"gvisor.dev/gvisor/pkg/tcpip/link/ethernet"
@@ -75,8 +76,9 @@ func newGateway(w *wire, forwards []Forward) (*gateway, error) {
 		wire: w,
 		stop: stop,
 	}
-	// The guest's checksums are not looked at: it may leave them out.
-	g.link.LinkEPCapabilities |= stack.CapabilityRXChecksumOffload
+	// The guest's checksums are not looked at: it may leave them out. Those
+	// for the guest are send's.
+	g.link.LinkEPCapabilities |= stack.CapabilityRXChecksumOffload | stack.CapabilityTXChecksumOffload
 	if err := g.configure(); err != nil {
 		g.close()
 		return nil, err
@@ -146,7 +148,7 @@ func (g *gateway) serve() error {
 		return fmt.Errorf("DNS: %w", err)
 	}
 	g.services = append(g.services, connections)
-	names, err := dns.New(packets, connections, []types.Zone{{
+	names, err := dns.New(patient{packets}, connections, []types.Zone{{
 		Name:    "vmm.internal.",
 		Records: []types.Record{{Name: "gateway", IP: gatewayIP}, {Name: "host", IP: hostIP}},
 	}})
@@ -157,6 +159,12 @@ func (g *gateway) serve() error {
 	g.done.Go(func() { _ = names.ServeTCP() })
 	return g.serveDHCP()
 }
+
+// patient is a connection that is read until it is closed. The DNS server would
+// look every two seconds whether it is to end, and a quiet guest wake the host.
+type patient struct{ net.PacketConn }
+
+func (patient) SetReadDeadline(time.Time) error { return nil }
 
 func (g *gateway) serveDHCP() error {
 	var queue waiter.Queue
@@ -247,14 +255,33 @@ func (g *gateway) send(ctx context.Context) {
 		if packet == nil {
 			return
 		}
-		view := packet.ToView()
-		_, err := g.wire.Write(view.AsSlice())
-		view.Release()
+		left := g.checksum(packet)
+		err := g.wire.Write(packet.AsSlices(), left)
 		packet.DecRef()
 		if err != nil {
 			return // closed
 		}
 	}
+}
+
+// checksum puts a checksum into a frame for the guest, or only its start where
+// the guest does not need more: its wire is memory, which loses nothing. What
+// is not TCP has all it needs: of UDP over IPv4 the checksum may be 0, for none.
+// RFC 9293 §3.1, RFC 768.
+func (g *gateway) checksum(packet *stack.PacketBuffer) *checksum {
+	if packet.TransportProtocolNumber != tcp.ProtocolNumber {
+		return nil
+	}
+	ip, segment := header.IPv4(packet.NetworkHeader().Slice()), header.TCP(packet.TransportHeader().Slice())
+	sum := header.PseudoHeaderChecksum(tcp.ProtocolNumber, ip.SourceAddress(), ip.DestinationAddress(), ip.PayloadLength())
+	segment.SetChecksum(0)
+	if g.wire.partial.Load() {
+		segment.SetChecksum(sum)
+		start := len(packet.LinkHeader().Slice()) + len(ip)
+		return &checksum{start: start, offset: header.TCPChecksumOffset}
+	}
+	segment.SetChecksum(^segment.CalculateChecksum(sums.Combine(sum, packet.Data().Checksum())))
+	return nil
 }
 
 // close ends the network and its connections. The wire is closed before.

@@ -12,8 +12,6 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
-
-	"vmm/memory"
 )
 
 // Forward leads connections to an address of the host to a port of the guest.
@@ -57,7 +55,10 @@ func NewUser(forwards []Forward) (*User, error) {
 		unix.Close(fds[0])
 		return nil, fmt.Errorf("user network: %w", err)
 	}
-	u := &User{fd: fds[0], wire: &wire{UnixConn: conn.(*net.UnixConn)}}
+	u := &User{fd: fds[0]}
+	if u.wire, err = newWire(conn.(*net.UnixConn)); err != nil {
+		return nil, errors.Join(fmt.Errorf("user network: %w", err), conn.Close(), unix.Close(u.fd))
+	}
 	if u.gateway, err = newGateway(u.wire, forwards); err != nil {
 		return nil, errors.Join(fmt.Errorf("user network: %w", err), u.wire.Close(), unix.Close(u.fd))
 	}
@@ -91,8 +92,12 @@ func (u *User) FDs() []int { return []int{u.fd} }
 // MTU is the largest frame less its header, in bytes.
 func (u *User) MTU() int { return userMTU }
 
-// SetOffload has nothing to do: frames are always finished.
-func (u *User) SetOffload(int) error { return nil }
+// SetOffload says whether frames may be read whose checksums are left to do: the
+// flag TUN_F_CSUM. Of the others there is no use, for frames are large.
+func (u *User) SetOffload(flags int) error {
+	u.wire.partial.Store(flags&unix.TUN_F_CSUM != 0)
+	return nil
+}
 
 // SetQueues has nothing to do: there is one.
 func (u *User) SetQueues(int) error { return nil }
@@ -102,61 +107,6 @@ func (u *User) Close() error {
 	err := errors.Join(u.wire.Close(), unix.Close(u.fd))
 	u.gateway.close()
 	return err
-}
-
-// wire is the network's end: frames without the header that the guest's have.
-type wire struct{ *net.UnixConn }
-
-// Flags of the header. virtio §5.1.6.
-const flagDataValid = 2 // the checksum is known to be right: the guest need not look
-
-// Read reads a frame from the guest. That it may lack its checksum does no
-// harm: the network does not look at it.
-func (w *wire) Read(p []byte) (int, error) {
-	return w.frame(p, [HeaderSize]byte{}, w.read)
-}
-
-// Write sends a frame to the guest.
-func (w *wire) Write(p []byte) (int, error) {
-	return w.frame(p, [HeaderSize]byte{0: flagDataValid, 10: 1}, w.write)
-}
-
-func (w *wire) frame(p []byte, header [HeaderSize]byte, move func(*memory.Vector) (int, error)) (int, error) {
-	var v memory.Vector
-	v.Set([][]byte{header[:], p})
-	n, err := move(&v)
-	return max(n-HeaderSize, 0), err
-}
-
-func (w *wire) read(v *memory.Vector) (n int, err error) {
-	raw, err := w.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	if e := raw.Read(func(fd uintptr) bool {
-		n, err = v.Readv(int(fd))
-		return err != unix.EAGAIN
-	}); e != nil {
-		return 0, e
-	}
-	if err == nil && n == 0 {
-		err = net.ErrClosed
-	}
-	return n, err
-}
-
-func (w *wire) write(v *memory.Vector) (n int, err error) {
-	raw, err := w.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	if e := raw.Write(func(fd uintptr) bool {
-		n, err = v.Writev(int(fd))
-		return err != unix.EAGAIN
-	}); e != nil {
-		return 0, e
-	}
-	return n, err
 }
 
 // ParseForward reads a forward as "tcp:127.0.0.1:8080-:80".

@@ -1,0 +1,86 @@
+package netdev
+
+import (
+	"encoding/binary"
+	"net"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"vmm/memory"
+)
+
+// wire is the network's end of the wire to the guest. One goroutine may read
+// while another writes; neither allocates.
+type wire struct {
+	*net.UnixConn
+	raw syscall.RawConn
+	// partial is set while the guest takes frames whose checksums are left to
+	// do.
+	partial atomic.Bool
+	in, out transfer
+}
+
+// transfer moves frames in one direction.
+type transfer struct {
+	header [HeaderSize]byte // in front of each frame
+	vector memory.Vector
+	n      int // what the last system call answered
+	err    error
+	try    func(fd uintptr) bool // makes it; false to wait and try again
+}
+
+func newWire(c *net.UnixConn) (*wire, error) {
+	raw, err := c.SyscallConn()
+	w := &wire{UnixConn: c, raw: raw}
+	w.in.try = func(fd uintptr) bool {
+		w.in.n, w.in.err = w.in.vector.Readv(int(fd))
+		return w.in.err != unix.EAGAIN
+	}
+	w.out.try = func(fd uintptr) bool {
+		w.out.n, w.out.err = w.out.vector.Writev(int(fd))
+		return w.out.err != unix.EAGAIN
+	}
+	return w, err
+}
+
+// Read reads a frame from the guest, without its header. That it may lack its
+// checksum does no harm: the network does not look at it.
+func (w *wire) Read(p []byte) (int, error) {
+	t := &w.in
+	t.vector.Set([][]byte{t.header[:], p})
+	if err := w.raw.Read(t.try); err != nil {
+		return 0, err
+	}
+	if t.err == nil && t.n == 0 {
+		return 0, net.ErrClosed
+	}
+	return max(t.n-HeaderSize, 0), t.err
+}
+
+// checksum says of a frame that the sum from one place on, over a start that is
+// already there, is to be stored at another place: struct virtio_net_hdr_v1.
+type checksum struct{ start, offset int }
+
+// Flags of the header. virtio §5.1.6.
+const flagNeedsChecksum = 1
+
+// Write sends a frame of the given pieces to the guest, with a checksum that is
+// left to do, or nil.
+func (w *wire) Write(frame [][]byte, left *checksum) error {
+	t := &w.out
+	clear(t.header[:])
+	t.header[10] = 1 // buffers that it is in
+	if left != nil {
+		t.header[0] = flagNeedsChecksum
+		binary.LittleEndian.PutUint16(t.header[6:], uint16(left.start))
+		binary.LittleEndian.PutUint16(t.header[8:], uint16(left.offset))
+	}
+	t.vector.Set([][]byte{t.header[:]})
+	t.vector.Add(frame)
+	if err := w.raw.Write(t.try); err != nil {
+		return err
+	}
+	return t.err
+}
