@@ -84,6 +84,10 @@ bench-load: packages build ## time from exec of vmm until a kernel runs: make be
 	VMM_BIN=$(CURDIR)/bin/vmm BENCH_OUT=$(BENCH_OUT) VMM_KERNEL_FILE=$(abspath $(KERNEL)) VMM_INITRD_FILE=$(abspath $(INITRD)) \
 	  go test -run '^$$' -bench Load -benchtime 100x -timeout 30m ./tests/bench
 
+.PHONY: bench-io
+bench-io: packages build ## disks and networks of a guest beside QEMU's microvm, in the lab
+	BENCH_OUT=$(BENCH_OUT) tests/bench/io/run
+
 .PHONY: clean
 clean: ## remove what was built here (the cache stays)
 	rm -rf bin

@@ -18,8 +18,8 @@ const MaxQueueSize = 32768
 
 // Queue is the device's side of a split virtqueue. virtio §2.7.
 //
-// Taking chains (Pop, Silence, Listen, Waiting) is for one goroutine, the
-// device's worker; giving them back (Push, PushAll, Notify) for any. What the
+// Taking chains (Pop, NotifySoon, Silence, Listen, Waiting) is for one goroutine,
+// the device's worker; giving them back (Push, PushAll, Notify) for any. What the
 // guest wrote into the rings is copied once and then checked; a ring that makes
 // no sense breaks the queue, which then stays silent until the device is reset.
 type Queue struct {
@@ -38,6 +38,7 @@ type Queue struct {
 	availEvent memory.Half    // the device wants a doorbell at this index
 
 	next     uint16 // index of the next chain to take
+	quiet    uint64 // bytes since NotifySoon last notified
 	broken   bool
 	stopping atomic.Bool // its worker is to end
 
@@ -148,6 +149,10 @@ func (q *Queue) AwaitDoorbell() {
 		q.observer.Rung(q.index)
 	}
 }
+
+// DoorbellFD is the file descriptor of the doorbell, an eventfd, for a worker that
+// waits for more than that. It is read before the queue is looked at.
+func (q *Queue) DoorbellFD() int { return q.doorbell.FD() }
 
 // Stopping reports whether the queue's worker is to end.
 func (q *Queue) Stopping() bool { return q.stopping.Load() }
@@ -307,6 +312,21 @@ func (q *Queue) Notify() {
 	}
 	if q.availFlags.Load()&availNoInterrupt == 0 {
 		q.interrupt.Signal()
+	}
+}
+
+// quietBytes is how much NotifySoon lets pass: what takes about as long to copy
+// as an interrupt takes.
+const quietBytes = 64 << 10
+
+// NotifySoon is Notify, put off until n and those before amount to a good deal
+// of data: one interrupt for many small requests, and with large ones the driver
+// goes on with the first while the device copies the next. The worker calls
+// Notify when it has no more to do.
+func (q *Queue) NotifySoon(n uint64) {
+	if q.quiet += n; q.quiet >= quietBytes {
+		q.quiet = 0
+		q.Notify()
 	}
 }
 

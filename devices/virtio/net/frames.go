@@ -31,10 +31,12 @@ type sender struct {
 // that the host refuses is lost, as on any network.
 func (s *sender) serve() {
 	for s.queue.Pop(&s.chain) {
+		size := s.chain.Readable.Len()
 		if s.device.up.Load() {
 			s.send()
 		}
 		s.queue.Push(&s.chain, 0)
+		s.queue.NotifySoon(size)
 	}
 	s.queue.Notify()
 }
@@ -96,6 +98,7 @@ func (r *receiver) loop() {
 			r.queue.AwaitDoorbell()
 		case r.device.up.Load():
 			r.deliver(uint64(n))
+			r.queue.NotifySoon(uint64(n))
 		}
 	}
 }
