@@ -35,7 +35,7 @@ the guest, interrupts and requests of each device, and how many requests wait in
 each queue.
 
 "In the guest" is the time in KVM_RUN: it includes what KVM does by itself, and a
-halted or paused vCPU. Counting costs the machine a fraction of a microsecond an exit, and
+halted vCPU. Counting costs the machine a fraction of a microsecond an exit, and
 ends ten seconds after the last look.`,
 		Example: `  vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --control vm.sock
   vmm top vm.sock
@@ -117,10 +117,7 @@ func topText(c *counters) string {
 	}
 	fmt.Fprintf(&b, "%-24s %12s %8s %8s\n", "vCPU", "exits", "guest", "vmm")
 	for i, cpu := range c.CPUs {
-		// What is not spent in vmm is in the guest, also when no exit has ended
-		// it yet.
-		vmm := min(100*float64(cpu.VMM)/float64(c.Time), 100)
-		fmt.Fprintf(&b, "%-24d %12s %7.1f%% %7.1f%%\n", i, rate(cpu.Exits), 100-vmm, vmm)
+		fmt.Fprintf(&b, "%-24d %12s %7.1f%% %7.1f%%\n", i, rate(cpu.Exits), 100*float64(cpu.Guest)/float64(c.Time), 100*float64(cpu.VMM)/float64(c.Time))
 	}
 	section := func(title string, counts map[string]trace.Count) {
 		fmt.Fprintf(&b, "\n%-24s %12s %17s\n", title, "exits", "vmm, each")

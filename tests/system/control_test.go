@@ -68,25 +68,31 @@ func TestIdle(t *testing.T) {
 			"--vsock", "cid=3,uds="+filepath.Join(dir, "vsock"), "--share", "path="+dir+",tag=dir")
 		v.sh("ip link set eth0 up; sleep 15") // for what the start has left to be done
 		const watched = 10 * time.Second
-		exits := v.status().Exits
-		time.Sleep(2 * time.Second) // for the end of that question
-		before := threads(t, v.cmd.Process.Pid)
-		time.Sleep(watched)
-		after := threads(t, v.cmd.Process.Pid)
-		woken, busy := 0, time.Duration(0)
-		for id, th := range after {
-			n, cpu := th.switches-before[id].switches, th.cpu-before[id].cpu
-			t.Logf("thread %d, vCPU %v: %d switches, %v", id, th.vcpu, n, cpu)
-			if !th.vcpu {
-				woken += n
-				busy += cpu
+		const asked = 4 // exits, at the most, for the status that is asked for
+		for attempt := 1; ; attempt++ {
+			exits := v.status().Exits
+			time.Sleep(2 * time.Second) // for the end of that question
+			before := threads(t, v.cmd.Process.Pid)
+			time.Sleep(watched)
+			after := threads(t, v.cmd.Process.Pid)
+			exits = v.status().Exits - exits
+			woken, busy := 0, time.Duration(0)
+			for id, th := range after {
+				if !th.vcpu {
+					woken += th.switches - before[id].switches
+					busy += th.cpu - before[id].cpu
+				}
 			}
-		}
-		if woken > 0 || busy > watched/1000 {
-			t.Errorf("in %v, vmm woke %d times for %v", watched, woken, busy)
-		}
-		if n := v.status().Exits - exits; n > 0 {
-			t.Errorf("%d exits to vmm", n)
+			t.Logf("in %v, vmm woke %d times for %v, with %d exits", watched, woken, busy, exits)
+			if woken == 0 && exits <= asked && busy < watched/1000 {
+				break
+			}
+			// The guest's kernel has something to do for a device now and
+			// then: random numbers, say.
+			if attempt == 5 {
+				t.Error("it does not rest")
+				break
+			}
 		}
 		v.powerOff()
 	})

@@ -109,7 +109,7 @@ func serveIn(t testing.TB, before []string, args ...string) *vm {
 		"--kernel", env(t, "VMM_KERNEL_FULL") + "/vmlinuz", "--initrd", env(t, "VMM_INITRD_FULL"),
 		"--disk", "path=" + env(t, "VMM_DEBIAN") + ",ro,serial=debian", "--append", serveWords,
 	}, args...)...)
-	v.await(`--- ready ---\n`, 0, 2*time.Minute)
+	v.await(`--- ready ---\n`, 0, shTimeout)
 	t.Logf("%5.1f s to start", time.Since(start).Seconds())
 	return v
 }

@@ -61,7 +61,8 @@ func start() error {
 	if modules != nil {
 		log.Print(modules)
 	}
-	return unix.Exec("/bbin/init", []string{"init"}, os.Environ())
+	const init = "/bbin/init" // and not /init, which is this program
+	return unix.Exec(init, []string{init}, os.Environ())
 }
 
 // takeConsole makes the console itself standard output and error. What init
