@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"debug/elf"
 	"errors"
+	"fmt"
 	"io"
+
+	"github.com/klauspost/compress/zstd"
 
 	"vmm/memory"
 )
@@ -148,11 +151,6 @@ func (img *Image) unpack(alloc func(n int) ([]byte, func() error, error)) (_ []b
 	if p.Compression != Uncompressed && p.Compression != Gzip {
 		packed -= 4 // gzip's own trailer is the size
 	}
-	r, err := decompressor(p.Compression, io.NewSectionReader(img.r, p.Offset, packed))
-	if err != nil {
-		return nil, nil, img.errorf("%v payload: %w", p.Compression, err)
-	}
-	defer r.Close()
 	out, free, err := alloc(int(p.Unpacked))
 	if err != nil {
 		return nil, nil, img.errorf("%w", err)
@@ -162,6 +160,31 @@ func (img *Image) unpack(alloc func(n int) ([]byte, func() error, error)) (_ []b
 			err = errors.Join(err, free())
 		}
 	}()
+	if err := unpackInto(out, p.Compression, io.NewSectionReader(img.r, p.Offset, packed)); err != nil {
+		return nil, nil, img.errorf("%v payload: %w", p.Compression, err)
+	}
+	if !bytes.HasPrefix(out, []byte(elf.ELFMAG)) {
+		return nil, nil, img.errorf("its payload is neither an ELF file nor compressed in a way that Linux knows")
+	}
+	return out, free, nil
+}
+
+// unpackInto unpacks data that unpack to just as much as out holds.
+func unpackInto(out []byte, c Compression, packed *io.SectionReader) error {
+	wrong := fmt.Errorf("it does not unpack to the %d bytes that it says", len(out))
+	if c == Zstd {
+		// In one go: the reader of package zstd copies everything once more.
+		n, err := unzstd(out, packed)
+		if err == nil && n != len(out) {
+			err = wrong
+		}
+		return err
+	}
+	r, err := decompressor(c, packed)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
 	n, err := io.ReadFull(r, out)
 	if err == nil {
 		// The end, and with it the checksum of a format that has one.
@@ -169,14 +192,33 @@ func (img *Image) unpack(alloc func(n int) ([]byte, func() error, error)) (_ []b
 	}
 	switch {
 	case err == nil || n > 0 || err == io.ErrUnexpectedEOF:
-		return nil, nil, img.errorf("%v payload: it does not unpack to the %d bytes that it says", p.Compression, p.Unpacked)
+		return wrong
 	case err != io.EOF:
-		return nil, nil, img.errorf("%v payload: %w", p.Compression, err)
+		return err
 	}
-	if !bytes.HasPrefix(out, []byte(elf.ELFMAG)) {
-		return nil, nil, img.errorf("its payload is neither an ELF file nor compressed in a way that Linux knows")
+	return nil
+}
+
+// unzstd unpacks into out, and says how much there was, which may be more.
+func unzstd(out []byte, packed *io.SectionReader) (n int, err error) {
+	in, free, err := memory.Scratch(int(packed.Size()))
+	if err != nil {
+		return 0, err
 	}
-	return out, free, nil
+	defer func() { err = errors.Join(err, free()) }()
+	if _, err := io.ReadFull(packed, in); err != nil {
+		return 0, err
+	}
+	// More than there should be shows a size that lies; but not much more. A limit
+	// below the window would be one on the window.
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow),
+		zstd.WithDecoderMaxMemory(max(uint64(len(out))+1, maxWindow)))
+	if err != nil {
+		return 0, err
+	}
+	defer d.Close()
+	unpacked, err := d.DecodeAll(in, out[:0])
+	return len(unpacked), err
 }
 
 // trim shortens what each segment of a 64-bit ELF file has in the file by the
