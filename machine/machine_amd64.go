@@ -138,6 +138,9 @@ func (m *Machine) addMemory(cfg Config) error {
 	}
 	m.memory = ram
 	m.closers = append(m.closers, ram.Close)
+	for _, r := range ram.Regions() {
+		m.log.Debug("RAM", "guest", r.Start, "host", r.HostAddr(), "size", r.Size)
+	}
 	return nil
 }
 

@@ -34,3 +34,7 @@ func mapAligned(size uint64, flags int) ([]byte, error) {
 func unmap(host []byte) error {
 	return unix.MunmapPtr(unsafe.Pointer(unsafe.SliceData(host)), uintptr(len(host)))
 }
+
+// HostAddr is where the memory behind r begins in this process, for those who
+// look at the process from outside.
+func (r *Region) HostAddr() uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(r.host))) }
