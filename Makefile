@@ -9,7 +9,7 @@ FUZZTIME ?= 10s
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # disablethp: Go's heap is a megabyte, of which huge pages would make four.
 LDFLAGS := -s -w -X main.version=$(VERSION) -X runtime.godebugDefault=disablethp=1
@@ -20,7 +20,8 @@ build: ## build the static binaries bin/vmm and bin/vmm-tools
 
 .PHONY: packages
 packages:
-	@guest-images/packages gcc libc6-dev linux-libc-dev acpica-tools cpio kmod xz-utils busybox-static qemu-system-x86 qemu-utils strace util-linux iproute2 zstd lz4 lzop bzip2
+	@guest-images/packages gcc libc6-dev musl-tools dpkg-dev linux-libc-dev acpica-tools cpio kmod xz-utils busybox-static qemu-system-x86 qemu-utils strace util-linux iproute2 gdb zstd lz4 lzop bzip2 \
+	  e2fsprogs iperf3 iputils-ping openssh-client git
 
 .PHONY: demo
 demo: packages build ## boot Debian's kernel, look around inside, power off
@@ -39,9 +40,14 @@ app: ## build the REST service in Go and in C (cached)
 	@guest-images/app/build go
 	@guest-images/app/build c
 
+.PHONY: unikernel
+unikernel: ## build the REST service as a unikernel (cached)
+	@guest-images/unikernel/build
+
 .PHONY: test
 test: packages build ## run all tests: units and tiny guests here, whole systems here or in the lab
 	go test $(UNIT)
+	go test -tags solutions ./examples/...
 	tests/system/run
 
 .PHONY: check
@@ -54,6 +60,9 @@ check: packages build ## formatting, vet, staticcheck, race detector, arm64 buil
 	CGO_ENABLED=1 go test -race $(UNIT)
 	tests/fuzz $(FUZZTIME)
 
+lesson-%-check: ## check the exercises of a lesson, by number: make lesson-03-check
+	go test -count=1 -tags lesson ./examples/$*-*/exercise
+
 .PHONY: lab
 lab: packages build ## run a command on a KVM host in software: make lab CMD='bin/vmm doctor'
 	@tests/lab/lab $(if $(CMD),'$(subst ','\'',$(CMD))',bash)
@@ -62,9 +71,22 @@ lab: packages build ## run a command on a KVM host in software: make lab CMD='bi
 soak: packages build ## boot 50 times, 20 more for random addresses, and paste a mebibyte
 	SOAK=50 LAB_TIMEOUT=5400 tests/system/run -test.v -test.run 'TestSoak|TestInput|TestKASLR' -test.timeout 80m
 
+.PHONY: test-io
+test-io: packages build ## the tests of networks with a gibibyte each, which take the lab long
+	FULL=1 LAB_TIMEOUT=7200 tests/system/run -test.v -test.run 'TestTap|TestUserNetwork' -test.timeout 110m
+
 .PHONY: bench-start
 bench-start: packages build ## time from exec of vmm to a guest's first exit, beside C and QEMU
-	VMM_BIN=$(CURDIR)/bin/vmm BENCH_OUT=$(BENCH_OUT) go test -run '^$$' -bench . -benchtime 100x ./tests/bench
+	VMM_BIN=$(CURDIR)/bin/vmm BENCH_OUT=$(BENCH_OUT) go test -run '^$$' -bench 'Start|Exit' -benchtime 100x ./tests/bench
+
+.PHONY: bench-load
+bench-load: packages build ## time from exec of vmm until a kernel runs: make bench-load KERNEL=FILE [INITRD=FILE]
+	VMM_BIN=$(CURDIR)/bin/vmm BENCH_OUT=$(BENCH_OUT) VMM_KERNEL_FILE=$(abspath $(KERNEL)) VMM_INITRD_FILE=$(abspath $(INITRD)) \
+	  go test -run '^$$' -bench Load -benchtime 100x -timeout 30m ./tests/bench
+
+.PHONY: bench-io
+bench-io: packages build ## disks and networks of a guest beside QEMU's microvm, in the lab
+	BENCH_OUT=$(BENCH_OUT) tests/bench/io/run
 
 .PHONY: bench-assets
 bench-assets: packages build ## build what 'vmm bench' starts: applications, kernel, unikernel, Debian (cached)

@@ -28,15 +28,22 @@ func (l *Loaded) loadBzImage(p Params) error {
 	if err != nil {
 		return err
 	}
-	if err := p.Initrd.load(l.mem, initrd); err != nil {
+	f := filler{mem: l.mem}
+	if err := f.addInitrd(p.Initrd, initrd); err != nil {
 		return err
 	}
-	if err := img.readInto(l.mem, code.Start, off, size); err != nil {
+	if err := f.add(code.Start, img.r, nil, off, size, img.named); err != nil {
+		return err
+	}
+	if err := f.run(); err != nil {
 		return err
 	}
 	l.header = *h
 	l.header.Code32Start = uint32(code.Start)
 	l.entry.RIP, l.entry.Kernel, l.entry.Initrd = code.Start, kernel, initrd
+	if h.Version >= version208 && h.PayloadLength > 0 {
+		l.entry.Unpacker = code.Start + uint64(h.PayloadOffset) + uint64(h.PayloadLength)
+	}
 	if p.Protocol == Linux64 {
 		l.entry.Mode = LongMode
 		l.entry.RIP += entry64

@@ -42,4 +42,8 @@ type Entry struct {
 
 	Initrd  memory.Range // Size 0: none
 	Cmdline string
+
+	// Unpacker is where the code of a kernel that unpacks itself goes on behind
+	// its payload; 0 for one that does not.
+	Unpacker uint64
 }

@@ -84,10 +84,6 @@ const (
 // headerSize is the size of SetupHeader in the file, in bytes.
 const headerSize = 0x26c - headerOffset
 
-// maxSetupHeader is where a setup header ends at the latest, as far as its
-// jump instruction reaches, in bytes from the start of the file.
-const maxSetupHeader = 0x202 + 0xff
-
 // isBzImage reports whether the start of a file is that of a Linux kernel with
 // a setup header.
 func isBzImage(head []byte) bool {

@@ -40,9 +40,27 @@ type Image struct {
 	// header says. It is nil for a kernel without such a header.
 	Multiboot *Executable
 
+	// Sealed holds what the image reads from, in a form that
+	// [memory.Guest.MapFile] takes; nil for none. Load then maps what it can
+	// instead of copying it.
+	Sealed *os.File
+
+	// Verify, if not nil, is called after the image has been read, and fails
+	// when what was read may be something else by now.
+	Verify func() error
+
 	r    io.ReaderAt
 	size int64
 	file io.Closer
+}
+
+// Reader is what the image is read from, and its size in bytes.
+func (img *Image) Reader() (io.ReaderAt, int64) { return img.r, img.size }
+
+// File is the file that Open opened; nil for an image from elsewhere.
+func (img *Image) File() *os.File {
+	f, _ := img.file.(*os.File)
+	return f
 }
 
 // Open opens a kernel image. Close it after the last use.
@@ -130,6 +148,9 @@ func (img *Image) errorf(format string, args ...any) error {
 	return fmt.Errorf("kernel %s: %w", img.Name, fmt.Errorf(format, args...))
 }
 
+// named is an error about the image, which it names.
+func (img *Image) named(err error) error { return img.errorf("%w", err) }
+
 // describe says what a file that is no kernel looks like, and what to do.
 func describe(head []byte) string {
 	const fix = "; give a bzImage (such as /boot/vmlinuz-*) or an ELF vmlinux"
@@ -165,16 +186,3 @@ func (img *Image) checkRoom(mem *memory.Guest, kernel memory.Range) error {
 
 // mebibytes is n bytes in MiB, rounded up.
 func mebibytes(n uint64) uint64 { return (n + 1<<20 - 1) >> 20 }
-
-// readInto reads n bytes at offset off of the image straight into guest
-// memory at addr.
-func (img *Image) readInto(mem *memory.Guest, addr uint64, off int64, n uint64) error {
-	dst, err := mem.Slice(addr, n)
-	if err != nil {
-		return img.errorf("%w", err)
-	}
-	if _, err := io.ReadFull(io.NewSectionReader(img.r, off, int64(n)), dst); err != nil {
-		return img.errorf("%w", err)
-	}
-	return nil
-}

@@ -3,6 +3,7 @@ package boot
 import (
 	"fmt"
 	"io"
+	"os"
 
 	"vmm/memory"
 )
@@ -12,6 +13,9 @@ type Initrd struct {
 	Name string
 	Data io.ReaderAt
 	Size int64
+	// Sealed holds the same, in a form that [memory.Guest.MapFile] takes, for
+	// Load to map; nil for none.
+	Sealed *os.File
 }
 
 // The highest address of an initrd's last byte, for images that do not say:
@@ -46,19 +50,14 @@ func (d *Initrd) place(mem *memory.Guest, floor, last uint64) (memory.Range, err
 	return memory.Range{Start: (end - size) &^ (memory.PageSize - 1), Size: size}, nil
 }
 
-// load writes the initrd to where place said.
-func (d *Initrd) load(mem *memory.Guest, to memory.Range) error {
+// addInitrd is to put an initrd, if there is one, to where place said.
+func (f *filler) addInitrd(d *Initrd, to memory.Range) error {
 	if d == nil {
 		return nil
 	}
-	dst, err := mem.Slice(to.Start, to.Size)
-	if err != nil {
-		return err
-	}
-	if _, err := io.ReadFull(io.NewSectionReader(d.Data, 0, d.Size), dst); err != nil {
+	return f.add(to.Start, d.Data, d.Sealed, 0, to.Size, func(err error) error {
 		return fmt.Errorf("initrd %s: %w", d.Name, err)
-	}
-	return nil
+	})
 }
 
 func pageUp(n uint64) uint64 { return (n + memory.PageSize - 1) &^ (memory.PageSize - 1) }

@@ -107,11 +107,14 @@ func (img *Image) inspectPayload(info *KernelInfo) error {
 		return err
 	}
 	info.Payload = &payload
-	kernel, err := img.Unpack()
+	vmlinux, err := img.Vmlinux() // not Unpack, which changes a little
 	if err != nil {
 		return err
 	}
-	defer kernel.Close()
+	kernel, err := img.Unpacked(bytes.NewReader(vmlinux), int64(len(vmlinux)), nil)
+	if err != nil {
+		return err
+	}
 	for _, e := range kernel.inspectELF(info) {
 		if e.Protocol == Linux64.String() { // of the kernel in the image, that is
 			info.Entries = append([]EntryPoint{{Direct.String(), e.Address}}, info.Entries...)

@@ -98,7 +98,7 @@ func TestKASLR(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if err := memory.Discard(s); err != nil {
+					if err := mem.Discard(s); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -79,6 +79,9 @@ func TestLoadBzImage(t *testing.T) {
 			want.RSI, want.RSP = zeroPageAddr, stackTop
 			want.GDT = Table{Base: gdtAddr, Limit: 47}
 			want.Initrd = memory.Range{Start: size - 8192, Size: 5000}
+			if tt.header.Version >= 0x208 {
+				want.Unpacker = want.Kernel.Start + codeSize + 5 // behind the payload
+			}
 			if diff := cmp.Diff(want, e); diff != "" {
 				t.Errorf("entry (-want +got):\n%s", diff)
 			}

@@ -1,9 +1,12 @@
 package boot
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/adler32"
+	"hash/crc32"
 	"io"
 
 	lzo "github.com/anchore/go-lzo"
@@ -29,7 +32,7 @@ const (
 const lzopMaxBlock = 256 << 10
 
 // lzopReader reads lzop's container: a header, then blocks with their sizes
-// and checksums. The checksums are not checked, nor does Linux check them.
+// and checksums. Those of the data are checked, which Linux does not do.
 type lzopReader struct {
 	r     io.Reader
 	flags uint32
@@ -79,27 +82,42 @@ func (l *lzopReader) next() error {
 	if size > lzopMaxBlock || packed > size {
 		return fmt.Errorf("lzop: a block of %d bytes, %d packed", size, packed)
 	}
-	sums := l.sums(lzopAdler32D, lzopCRC32D)
-	if packed < size {
-		sums += l.sums(lzopAdler32C, lzopCRC32C)
+	sums := make([]byte, l.sums(lzopAdler32D, lzopCRC32D))
+	if _, err := io.ReadFull(l.r, sums); err != nil {
+		return noEOF(err)
 	}
-	if err := l.skip(sums); err != nil {
-		return err
+	if packed < size {
+		if err := l.skip(l.sums(lzopAdler32C, lzopCRC32C)); err != nil {
+			return err
+		}
 	}
 	data := make([]byte, packed)
 	if _, err := io.ReadFull(l.r, data); err != nil {
 		return noEOF(err)
 	}
-	if packed == size { // stored
-		l.block = data
-		return nil
+	if packed < size {
+		packed := data
+		data = make([]byte, size)
+		n, err := lzo.Decompress(packed, data)
+		if err != nil {
+			return err
+		}
+		if n != int(size) {
+			return errors.New("lzop: a block is shorter than it says")
+		}
 	}
-	l.block = make([]byte, size)
-	n, err := lzo.Decompress(data, l.block)
-	if err == nil && n != int(size) {
-		err = errors.New("lzop: a block is shorter than it says")
+	var want []byte
+	if l.flags&lzopAdler32D != 0 {
+		want = binary.BigEndian.AppendUint32(want, adler32.Checksum(data))
 	}
-	return err
+	if l.flags&lzopCRC32D != 0 {
+		want = binary.BigEndian.AppendUint32(want, crc32.ChecksumIEEE(data))
+	}
+	if !bytes.Equal(sums, want) {
+		return errors.New("lzop: a block with a wrong checksum")
+	}
+	l.block = data
+	return nil
 }
 
 // sums is the size in bytes of those checksums that the file has.

@@ -3,7 +3,13 @@ package boot
 import (
 	"bytes"
 	"debug/elf"
+	"errors"
+	"fmt"
 	"io"
+
+	"github.com/klauspost/compress/zstd"
+
+	"vmm/memory"
 )
 
 // Payload is the compressed kernel inside a bzImage.
@@ -68,11 +74,30 @@ func (img *Image) unpackable() (bool, error) {
 // Unpack unpacks the ELF kernel inside a bzImage, and is that kernel as an image
 // with the bzImage's setup header. Close it after the last use.
 func (img *Image) Unpack() (*Image, error) {
-	vmlinux, err := img.Vmlinux()
+	vmlinux, free, err := img.UnpackTo(memory.Scratch)
 	if err != nil {
 		return nil, err
 	}
-	return img.Unpacked(bytes.NewReader(vmlinux), int64(len(vmlinux)), nil)
+	kernel, err := img.Unpacked(bytes.NewReader(vmlinux), int64(len(vmlinux)), closer(free))
+	if err != nil {
+		return nil, errors.Join(err, free())
+	}
+	return kernel, nil
+}
+
+// closer is a function as an io.Closer.
+type closer func() error
+
+func (c closer) Close() error { return c() }
+
+// PayloadReader reads the compressed kernel, for who wants to know whether it has
+// seen it before.
+func (img *Image) PayloadReader() (*io.SectionReader, error) {
+	p, err := img.Payload()
+	if err != nil {
+		return nil, err
+	}
+	return io.NewSectionReader(img.r, p.Offset, p.Size), nil
 }
 
 // Unpacked is the image of the ELF kernel inside a bzImage that has been
@@ -91,9 +116,28 @@ func (img *Image) Unpacked(r io.ReaderAt, size int64, file io.Closer) (*Image, e
 // Vmlinux unpacks the ELF kernel inside a bzImage. Behind the ELF file may lie
 // the table with which the kernel relocates itself.
 func (img *Image) Vmlinux() ([]byte, error) {
+	b, _, err := img.unpack(func(n int) ([]byte, func() error, error) {
+		return make([]byte, n), func() error { return nil }, nil
+	})
+	return b, err
+}
+
+// UnpackTo unpacks the ELF kernel inside a bzImage to memory that alloc provides,
+// together with a function that gives it back. Segments end where only zeros are
+// left of them, and so need not be copied further.
+func (img *Image) UnpackTo(alloc func(n int) ([]byte, func() error, error)) ([]byte, func() error, error) {
+	vmlinux, free, err := img.unpack(alloc)
+	if err != nil {
+		return nil, nil, err
+	}
+	trim(vmlinux)
+	return vmlinux, free, nil
+}
+
+func (img *Image) unpack(alloc func(n int) ([]byte, func() error, error)) (_ []byte, _ func() error, err error) {
 	p, err := img.Payload()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	// The kernel makes room for all that comes out, and says so.
 	limit := uint32(maxUnpacked)
@@ -101,18 +145,46 @@ func (img *Image) Vmlinux() ([]byte, error) {
 		limit = min(limit, h.InitSize)
 	}
 	if p.Unpacked > limit {
-		return nil, img.errorf("its payload says it unpacks to %d bytes, and there is room for %d: the file is damaged", p.Unpacked, limit)
+		return nil, nil, img.errorf("its payload says it unpacks to %d bytes, and there is room for %d: the file is damaged", p.Unpacked, limit)
 	}
 	packed := p.Size
 	if p.Compression != Uncompressed && p.Compression != Gzip {
 		packed -= 4 // gzip's own trailer is the size
 	}
-	r, err := decompressor(p.Compression, io.NewSectionReader(img.r, p.Offset, packed))
+	out, free, err := alloc(int(p.Unpacked))
 	if err != nil {
-		return nil, img.errorf("%v payload: %w", p.Compression, err)
+		return nil, nil, img.errorf("%w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, free())
+		}
+	}()
+	if err := unpackInto(out, p.Compression, io.NewSectionReader(img.r, p.Offset, packed)); err != nil {
+		return nil, nil, img.errorf("%v payload: %w", p.Compression, err)
+	}
+	if !bytes.HasPrefix(out, []byte(elf.ELFMAG)) {
+		return nil, nil, img.errorf("its payload is neither an ELF file nor compressed in a way that Linux knows")
+	}
+	return out, free, nil
+}
+
+// unpackInto unpacks data that unpack to just as much as out holds.
+func unpackInto(out []byte, c Compression, packed *io.SectionReader) error {
+	wrong := fmt.Errorf("it does not unpack to the %d bytes that it says", len(out))
+	if c == Zstd {
+		// In one go: the reader of package zstd copies everything once more.
+		n, err := unzstd(out, packed)
+		if err == nil && n != len(out) {
+			err = wrong
+		}
+		return err
+	}
+	r, err := decompressor(c, packed)
+	if err != nil {
+		return err
 	}
 	defer r.Close()
-	out := make([]byte, p.Unpacked)
 	n, err := io.ReadFull(r, out)
 	if err == nil {
 		// The end, and with it the checksum of a format that has one.
@@ -120,12 +192,53 @@ func (img *Image) Vmlinux() ([]byte, error) {
 	}
 	switch {
 	case err == nil || n > 0 || err == io.ErrUnexpectedEOF:
-		return nil, img.errorf("%v payload: it does not unpack to the %d bytes that it says", p.Compression, p.Unpacked)
+		return wrong
 	case err != io.EOF:
-		return nil, img.errorf("%v payload: %w", p.Compression, err)
+		return err
 	}
-	if !bytes.HasPrefix(out, []byte(elf.ELFMAG)) {
-		return nil, img.errorf("its payload is neither an ELF file nor compressed in a way that Linux knows")
+	return nil
+}
+
+// unzstd unpacks into out, and says how much there was, which may be more.
+func unzstd(out []byte, packed *io.SectionReader) (n int, err error) {
+	in, free, err := memory.Scratch(int(packed.Size()))
+	if err != nil {
+		return 0, err
 	}
-	return out, nil
+	defer func() { err = errors.Join(err, free()) }()
+	if _, err := io.ReadFull(packed, in); err != nil {
+		return 0, err
+	}
+	// More than there should be shows a size that lies; but not much more. A limit
+	// below the window would be one on the window.
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow),
+		zstd.WithDecoderMaxMemory(max(uint64(len(out))+1, maxWindow)))
+	if err != nil {
+		return 0, err
+	}
+	defer d.Close()
+	unpacked, err := d.DecodeAll(in, out[:0])
+	return len(unpacked), err
+}
+
+// trim shortens what each segment of a 64-bit ELF file has in the file by the
+// pages of zeros at its end: memory is zero already.
+func trim(vmlinux []byte) {
+	const fileSize = 32 // offset of p_filesz in a program header: elf.Prog64
+	exe, err := parseELF(bytes.NewReader(vmlinux), int64(len(vmlinux)))
+	if err != nil || exe.Class != elf.ELFCLASS64 {
+		return // whoever loads it says what is wrong
+	}
+	table, entrySize := le.Uint64(vmlinux[32:]), uint64(le.Uint16(vmlinux[54:])) // e_phoff, e_phentsize: elf.Header64
+	for i, s := range exe.Segments {
+		if !s.loaded() || int64(s.Offset+s.FileSize) == exe.end {
+			continue // the last tells where the file ends
+		}
+		used := 0
+		_ = memory.NonZero(vmlinux[s.Offset:s.Offset+s.FileSize], func(off int, run []byte) error {
+			used = off + len(run)
+			return nil
+		})
+		le.PutUint64(vmlinux[table+uint64(i)*entrySize+fileSize:], uint64(used))
+	}
 }

@@ -110,6 +110,26 @@ func TestVmlinux(t *testing.T) {
 	}
 }
 
+// A payload with a bit wrong anywhere is refused, where its format has a checksum;
+// and where it has none, nothing worse happens than a kernel with wrong bytes in it.
+func TestDamagedPayload(t *testing.T) {
+	raw := sample(t)
+	checked := map[Compression]bool{Gzip: true, Bzip2: true, XZ: true, LZO: true, Zstd: true}
+	for c := range compressors {
+		t.Run(c.String(), func(t *testing.T) {
+			data := testdata(t, c)
+			for at := 0; at < len(data); at += 1 + len(data)/100 {
+				bad := bytes.Clone(data)
+				bad[at] ^= 0x10
+				got, err := parse(t, bzImage(t, modernHeader(), bad)).Vmlinux()
+				if err == nil && !bytes.Equal(got, raw) && (checked[c] || len(got) != len(raw)) {
+					t.Errorf("with byte %d wrong: %d bytes that are not the kernel", at, len(got))
+				}
+			}
+		})
+	}
+}
+
 func TestVmlinuxRefuses(t *testing.T) {
 	edit := func(f func(*SetupHeader)) *Image {
 		h := modernHeader()
@@ -153,14 +173,16 @@ func TestLzopBlocks(t *testing.T) {
 	block := func(size, packed uint32, rest string) []byte {
 		return append(be.AppendUint32(be.AppendUint32(bytes.Clone(header), size), packed), rest...)
 	}
+	const adler = "\x06\x2c\x02\x15" // of "hello"
 	tests := []struct {
 		name string
 		file []byte
 		want string
 		err  string
 	}{
-		{"stored", block(5, 5, "ADLRhello\x00\x00\x00\x00"), "hello", ""},
-		{"without the end", block(5, 5, "ADLRhello"), "hello", "unexpected EOF"},
+		{"stored", block(5, 5, adler+"hello\x00\x00\x00\x00"), "hello", ""},
+		{"without the end", block(5, 5, adler+"hello"), "hello", "unexpected EOF"},
+		{"wrong checksum", block(5, 5, adler+"hullo"), "", "wrong checksum"},
 		{"cut", block(5, 5, "ADLRhel"), "", "unexpected EOF"},
 		{"too large", block(256<<10+1, 5, "ADLRADLRhello"), "", "a block of 262145 bytes"},
 		{"larger than unpacked", block(5, 6, "ADLRhello!"), "", "5 bytes, 6 packed"},

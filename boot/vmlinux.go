@@ -22,8 +22,26 @@ func (l *Loaded) loadPayload(p Params) error {
 		return err
 	}
 	defer kernel.Close()
+	packed := l.img
 	l.img = kernel
-	return l.loadELF(kernel.ELF, p)
+	if err := l.loadELF(kernel.ELF, p); err != nil {
+		return err
+	}
+	if kernel.Verify == nil {
+		return nil
+	}
+	if err := kernel.Verify(); err != nil {
+		p.Log.Debug("the unpacked kernel changed while it was read: once more", "error", err)
+		image, err := l.mem.Slice(l.entry.Kernel.Start, l.entry.Kernel.Size)
+		if err != nil {
+			return err
+		}
+		clear(image)
+		*l = Loaded{mem: l.mem, img: packed, entry: Entry{Protocol: p.Protocol}}
+		p.Unpack = nil
+		return l.loadPayload(p)
+	}
+	return nil
 }
 
 // loadELF loads the segments of an executable of the image.
@@ -63,16 +81,20 @@ func (l *Loaded) loadELF(exe *Executable, p Params) error {
 	}
 	l.entry.RIP = entry + l.entry.Offset
 
-	if err := p.Initrd.load(l.mem, initrd); err != nil {
+	f := filler{mem: l.mem}
+	if err := f.addInitrd(p.Initrd, initrd); err != nil {
 		return err
 	}
 	for _, s := range exe.Segments {
 		// What a segment has in memory beyond the file is zero already.
 		if s.loaded() {
-			if err := l.img.readInto(l.mem, s.PAddr+l.entry.Offset, int64(s.Offset), s.FileSize); err != nil {
+			if err := f.add(s.PAddr+l.entry.Offset, l.img.r, l.img.Sealed, int64(s.Offset), s.FileSize, l.img.named); err != nil {
 				return err
 			}
 		}
+	}
+	if err := f.run(); err != nil {
+		return err
 	}
 	if random {
 		return l.relocate()

@@ -16,8 +16,16 @@ import (
 	"vmm/socket"
 )
 
-// Machine is what can be controlled. Its methods are called concurrently.
+// Machine is what can be controlled and looked at. Its methods are called
+// concurrently.
 type Machine interface {
+	Controls
+	// Inspect answers what r asks for, in a form for JSON.
+	Inspect(r Request) (any, error)
+}
+
+// Controls are what can be done to a machine.
+type Controls interface {
 	Pause()
 	Resume()
 	Stop()
@@ -37,6 +45,7 @@ const (
 	ShowAll = "status"
 	Balloon = "balloon"
 	Link    = "link"
+	Inspect = "inspect"
 )
 
 // Request asks for something.
@@ -47,12 +56,19 @@ type Request struct {
 	// Card and Up are those of Link.
 	Card int   `json:"card,omitempty"`
 	Up   *bool `json:"up,omitempty"`
+	// What is that of Inspect: what to look at. CPU and Address are those of
+	// some of it.
+	What    string  `json:"what,omitempty"`
+	CPU     int     `json:"vcpu,omitempty"`
+	Address *uint64 `json:"address,omitempty"`
 }
 
 // Response is the answer to a Request: when there is no Error, it was done.
 type Response struct {
 	Error  string  `json:"error,omitempty"`
 	Status *Status `json:"status,omitempty"` // the answer to ShowAll
+	// Result is the answer to Inspect. Its form depends on what was asked for.
+	Result json.RawMessage `json:"result,omitempty"`
 }
 
 // Status is how a machine is doing.
@@ -186,8 +202,17 @@ func (s *Server) answer(line []byte) Response {
 			return Response{Error: "link needs up, true or false"}
 		}
 		err = s.machine.SetLink(r.Card, *r.Up)
+	case Inspect:
+		var result any
+		var text []byte
+		if result, err = s.machine.Inspect(r); err == nil {
+			text, err = json.Marshal(result)
+		}
+		if err == nil {
+			return Response{Result: text}
+		}
 	default:
-		return Response{Error: fmt.Sprintf("%q is not a command: pause, resume, stop, status, balloon, link", r.Command)}
+		return Response{Error: fmt.Sprintf("%q is not a command: pause, resume, stop, status, balloon, link, inspect", r.Command)}
 	}
 	if err != nil {
 		return Response{Error: err.Error()}

@@ -44,6 +44,13 @@ func (m *machine) SetLink(card int, up bool) error {
 	return nil
 }
 
+func (m *machine) Inspect(r Request) (any, error) {
+	if r.What != "numbers" {
+		return nil, errors.New("only numbers")
+	}
+	return []uint64{uint64(r.CPU), *r.Address}, nil
+}
+
 func serve(t *testing.T) (*machine, string) {
 	t.Helper()
 	m, path := &machine{}, filepath.Join(t.TempDir(), "control")
@@ -77,6 +84,13 @@ func TestCommands(t *testing.T) {
 		t.Error(diff)
 	}
 	if _, err := Call(path, Request{Command: Balloon, Size: &large}); err == nil || !strings.Contains(err.Error(), "too large") {
+		t.Errorf("%v; want what the machine says", err)
+	}
+	address := uint64(1 << 60)
+	if answer, err := Call(path, Request{Command: Inspect, What: "numbers", CPU: 3, Address: &address}); err != nil || string(answer.Result) != "[3,1152921504606846976]" {
+		t.Errorf("%s, %v", answer.Result, err)
+	}
+	if _, err := Call(path, Request{Command: Inspect, What: "words"}); err == nil || !strings.Contains(err.Error(), "only numbers") {
 		t.Errorf("%v; want what the machine says", err)
 	}
 	if diff := cmp.Diff([]string{"pause", "resume", "balloon 100", "link 1 true", "stop", "balloon 2000"}, m.calls); diff != "" {

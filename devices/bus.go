@@ -62,12 +62,19 @@ func (b *Bus) Write(addr uint64, data []byte) {
 	b.unclaimed.Add(1)
 }
 
-// Name is the name of the device at addr, or "" where there is none.
-func (b *Bus) Name(addr uint64) string {
+// Find implements Space.
+func (b *Bus) Find(addr uint64) (d Device, name string, rest uint64) {
 	if s := b.find(addr); s != nil {
-		return s.name
+		return s.device, s.name, addr - s.base
 	}
-	return ""
+	return nil, "", 0
+}
+
+// Each calls f with every device, in the order of their addresses.
+func (b *Bus) Each(f func(base, size uint64, name string, d Device)) {
+	for _, s := range b.slots {
+		f(s.base, s.size, s.name, s.device)
+	}
 }
 
 // Unclaimed counts the accesses that no device answered.

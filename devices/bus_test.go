@@ -60,14 +60,14 @@ func TestInsert(t *testing.T) {
 			if (err == nil) != tt.ok {
 				t.Fatalf("Insert = %v; want success %v", err, tt.ok)
 			}
-			if name := b.Name(0x100); name != "old" {
+			if _, name, _ := b.Find(0x100); name != "old" {
 				t.Errorf("at 0x100 is %q; want \"old\"", name)
 			}
 			if !tt.ok {
 				return
 			}
 			for _, addr := range []uint64{tt.base, tt.base + tt.size - 1} {
-				if name := b.Name(addr); name != "new" {
+				if _, name, _ := b.Find(addr); name != "new" {
 					t.Errorf("at %#x is %q; want \"new\"", addr, name)
 				}
 			}
@@ -95,7 +95,7 @@ func TestLookup(t *testing.T) {
 	}
 	got := map[uint64]string{}
 	for addr := range want {
-		got[addr] = b.Name(addr)
+		_, got[addr], _ = b.Find(addr)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

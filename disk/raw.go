@@ -41,6 +41,9 @@ func openRaw(c Config, file *os.File) (Image, error) {
 
 func (r *raw) Size() int64 { return r.size }
 
+// FD is the file, in which the image's bytes are at their own offsets.
+func (r *raw) FD() int { return r.fd }
+
 func (r *raw) Read(v *memory.Vector, off int64, wait bool) error {
 	flags := unix.RWF_NOWAIT // from the page cache
 	if wait {

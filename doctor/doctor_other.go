@@ -2,7 +2,10 @@
 
 package doctor
 
-import "runtime"
+import (
+	"errors"
+	"runtime"
+)
 
 // Run says that this architecture is not supported.
 func Run() *Report {
@@ -11,4 +14,9 @@ func Run() *Report {
 		Problem: "vmm does not run guests on " + runtime.GOARCH + " yet",
 		Fix:     "use an x86-64 host",
 	}
+}
+
+// DebugProbes says that this architecture is not supported.
+func DebugProbes() (Probes, error) {
+	return Probes{}, errors.New("vmm does not run guests on " + runtime.GOARCH + " yet; use an x86-64 host")
 }

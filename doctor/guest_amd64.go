@@ -164,12 +164,19 @@ var (
 		0x90,           // nop
 		0xe6, donePort, // out donePort, al
 	}
+	// store writes a byte of memory, below the stack.
+	store = []byte{
+		0x88, 0x44, 0x24, 0x100 - storeBelow, // mov %al, -storeBelow(%rsp)
+		0xe6, donePort, //                       out donePort, al
+	}
 	// breakpoint has an INT3 in front of its end.
 	breakpoint = []byte{
 		0xcc,           // int3
 		0xe6, donePort, // out donePort, al
 	}
 )
+
+const storeBelow = 8
 
 // measure runs the guests. They run on one thread, which ends with them.
 func (r *Report) measure(system *kvm.System) error {
@@ -265,8 +272,12 @@ func probe(system *kvm.System) Probes {
 	// §18.2.4.
 	hardware := kvm.GuestDebug{Control: kvm.DebugEnable | kvm.DebugHardware}
 	hardware.Regs[0], hardware.Regs[7] = codeAddr+1, 1<<10|1<<1
+	// The same for a byte that is written.
+	watch := kvm.GuestDebug{Control: kvm.DebugEnable | kvm.DebugHardware}
+	watch.Regs[0], watch.Regs[7] = stackTop-storeBelow, 1<<16|1<<10|1<<1
 	return Probes{
 		HardwareBreakpoint: fires(steps, hardware),
+		Watchpoint:         fires(store, watch),
 		SoftwareBreakpoint: fires(breakpoint, kvm.GuestDebug{Control: kvm.DebugEnable | kvm.DebugSoftware}),
 		SingleStep:         fires(steps, kvm.GuestDebug{Control: kvm.DebugEnable | kvm.DebugSingleStep}),
 	}

@@ -57,6 +57,7 @@ type Limits struct {
 // really do on this host.
 type Probes struct {
 	HardwareBreakpoint bool `json:"hardware_breakpoint"`
+	Watchpoint         bool `json:"watchpoint"`
 	SoftwareBreakpoint bool `json:"software_breakpoint"`
 	SingleStep         bool `json:"single_step"`
 }
@@ -148,8 +149,8 @@ func (r *Report) writeDetails(line func(name, format string, args ...any)) {
 	line("limits", "%d vCPUs (%d recommended), %d memory slots, %d MiB of host memory",
 		r.Limits.MaxVCPUs, r.Limits.RecommendedVCPUs, r.Limits.MemorySlots, r.Limits.MemoryBytes>>20)
 	works := map[bool]string{true: "works", false: "does not fire"}
-	line("debug probes", "hardware breakpoint %s, software breakpoint %s, single-step %s",
-		works[r.Probes.HardwareBreakpoint], works[r.Probes.SoftwareBreakpoint], works[r.Probes.SingleStep])
+	line("debug probes", "hardware breakpoint %s, watchpoint %s, software breakpoint %s, single-step %s",
+		works[r.Probes.HardwareBreakpoint], works[r.Probes.Watchpoint], works[r.Probes.SoftwareBreakpoint], works[r.Probes.SingleStep])
 	line("an exit takes", "%.2f µs", r.Speed.ExitNanoseconds/1e3)
 	line("kernel-mode code", "%.1f million instructions a second", r.Speed.KernelMIPS)
 	line("user-mode code", "%.1f million instructions a second", r.Speed.UserMIPS)

@@ -11,7 +11,7 @@ const release = "bookworm"
 
 // basePackages are what a Debian system needs to be one that boots.
 var basePackages = []string{
-	"systemd-sysv", "udev", "dbus", "libpam-systemd", "iproute2", "kmod", "e2fsprogs", "logsave",
+	"systemd-sysv", "systemd-resolved", "udev", "dbus", "libpam-systemd", "iproute2", "kmod", "e2fsprogs", "logsave",
 	"linux-image-cloud-amd64", "initramfs-tools", "zstd",
 }
 

@@ -111,6 +111,7 @@ work=$1 overlay=$2 size=$3
 mkdir "$work/tree" "$work/boot"
 unpack() { tar -x --numeric-owner --same-owner -p --xattrs --xattrs-include='*' -C "$work/tree" -f -; }
 unpack
+cat >/dev/null # to the end, which comes when its writer has cleaned up
 [ -z "$overlay" ] || tar -c --owner=0 --group=0 -C "$overlay" -f - . | unpack
 chmod 755 "$work/tree"
 # What a system mounts things on, and containers come without.

@@ -323,3 +323,29 @@ func TestCancel(t *testing.T) {
 	}
 	onlyImage(t, img)
 }
+
+// What writes an archive may take its time to end after the last of it: to
+// clean up, say.
+func TestSlowEnd(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		feed, err := os.OpenFile(fifo, os.O_WRONLY, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer feed.Close()
+		// tar reads no further than the record that holds the archive's end.
+		record := make([]byte, 20*512)
+		copy(record, archive(t, file("a", "x", 0)))
+		if _, err := feed.Write(record); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(2 * time.Second)
+	}()
+	img := build(t, Config{From: Tar, Path: fifo})
+	wantFile(t, img, "/a", "x", "0:1 0640")
+}

@@ -29,6 +29,7 @@ const (
 	CapGetTSCKHz          Cap = 61
 	CapMaxVCPUs           Cap = 66
 	CapTSCDeadlineTimer   Cap = 72
+	CapSyncRegs           Cap = 74
 	CapSignalMSI          Cap = 77
 	CapMaxVCPUID          Cap = 128
 	CapImmediateExit      Cap = 136
@@ -60,6 +61,7 @@ var capNames = map[Cap]string{
 	CapGetTSCKHz:          "GET_TSC_KHZ",
 	CapMaxVCPUs:           "MAX_VCPUS",
 	CapTSCDeadlineTimer:   "TSC_DEADLINE_TIMER",
+	CapSyncRegs:           "SYNC_REGS",
 	CapSignalMSI:          "SIGNAL_MSI",
 	CapMaxVCPUID:          "MAX_VCPU_ID",
 	CapImmediateExit:      "IMMEDIATE_EXIT",

@@ -18,6 +18,8 @@ import (
 	"vmm/disk"
 	"vmm/memory"
 	"vmm/netdev"
+	"vmm/profile"
+	"vmm/timeline"
 )
 
 // Config describes a machine. The zero value of a field is its default where
@@ -39,6 +41,18 @@ type Config struct {
 	Memory uint64
 	// HugePages takes RAM from the host's pool of 2 MiB pages.
 	HugePages bool
+	// TransparentHugePages asks the host to back RAM with huge pages as far as
+	// it has them.
+	TransparentHugePages bool
+	// Prefault takes all of RAM from the host before the machine starts.
+	Prefault bool
+	// Cache is the folder that keeps unpacked kernels; "" for none. It is made
+	// if it has to be.
+	Cache string
+	// ShareKernel maps kernel and initrd instead of copying them, so that
+	// machines that run at the same time share what they do not change. It needs
+	// a cache, and RAM that is not HugePages.
+	ShareKernel bool
 	// CPUs is the number of processors, 1 to MaxCPUs.
 	CPUs int
 	// Disks are the disks, in the order in which the guest finds them.
@@ -61,11 +75,27 @@ type Config struct {
 	Transport Transport
 	// DebugExit adds a port whose write ends the machine with a value.
 	DebugExit bool
+	// DoorbellExits has the doorbells of virtio devices come to vmm as exits,
+	// where a trace sees them, and not be answered by KVM.
+	DoorbellExits bool
+	// BootTimer adds Firecracker's boot timer, of which the timeline is told.
+	BootTimer bool
+	// Timeline records the start; nil for not. Its recorder's console is not
+	// put before Console: who makes the one makes the other.
+	Timeline *timeline.Recorder
+	// Profile takes samples of where the processors are; nil for not.
+	Profile *Profile
 	// Console receives what the guest writes to its serial port and virtio
 	// console. Its Write may block: the guest waits.
 	Console io.Writer
 	// Log receives what the machine does; nil for nothing.
 	Log *slog.Logger
+}
+
+// Profile is where a machine's samples go, and how many there are a second.
+type Profile struct {
+	*profile.Profile
+	Rate int
 }
 
 // Transport is how a guest finds and reaches virtio devices.
@@ -120,7 +150,8 @@ const MaxCPUs = 64
 
 // DefaultCmdline is the command line for the devices that every machine has: the
 // serial port as console, and an immediate reset on a panic. A machine with a
-// virtio console has hvc0 for ttyS0 in it.
+// virtio console has hvc0 for ttyS0 in it, and what the kernel has to say before
+// it has the driver goes to the serial port.
 //
 // panic_warm makes Linux set the PC's warm-reset flag when a panic resets the
 // machine, and only then. It is how a panic is told from a reboot before the
@@ -137,7 +168,7 @@ func (c *Config) cmdline(p boot.Protocol) string {
 	case p == boot.Multiboot:
 		line = "" // the words are Linux's
 	case c.VirtioConsole:
-		line = strings.Replace(line, "ttyS0", "hvc0", 1)
+		line = strings.Replace(line, "console=ttyS0", "earlyprintk=ttyS0 console=hvc0", 1)
 	}
 	return strings.TrimSpace(line + " " + c.Append)
 }
@@ -146,6 +177,9 @@ func (c *Config) cmdline(p boot.Protocol) string {
 func (c *Config) Validate() error {
 	if c.CPUs < 1 || c.CPUs > MaxCPUs {
 		return fmt.Errorf("%d CPUs: choose between 1 and %d", c.CPUs, MaxCPUs)
+	}
+	if c.ShareKernel && (c.HugePages || c.Cache == "") {
+		return errors.New("kernel pages cannot be shared without a cache, or in RAM of huge pages; drop --share-kernel, --no-cache or --hugepages")
 	}
 	return c.validateMemory()
 }
@@ -211,10 +245,10 @@ func FormatSize(n uint64) string {
 	return strconv.FormatUint(n, 10) + suffix
 }
 
-// openInitrd opens the initial RAM disk, if there is one.
-func (c *Config) openInitrd() (*boot.Initrd, io.Closer, error) {
+// openInitrd opens the initial RAM disk; nil where there is none.
+func (c *Config) openInitrd() (*boot.Initrd, *os.File, error) {
 	if c.Initrd == "" {
-		return nil, io.NopCloser(nil), nil
+		return nil, nil, nil
 	}
 	f, err := os.Open(c.Initrd)
 	if err != nil {

@@ -82,7 +82,7 @@ func TestCmdline(t *testing.T) {
 		{Config{Cmdline: &own}, boot.Direct, own},
 		{Config{Cmdline: &own, Append: "quiet"}, boot.PVH, own + " quiet"},
 		{Config{Cmdline: &none}, boot.Direct, ""},
-		{Config{VirtioConsole: true}, boot.Direct, "console=hvc0 panic=-1 reboot=panic_warm"},
+		{Config{VirtioConsole: true}, boot.Direct, "earlyprintk=ttyS0 console=hvc0 panic=-1 reboot=panic_warm"},
 		{Config{}, boot.Multiboot, ""},
 		{Config{Append: "-v"}, boot.Multiboot, "-v"},
 		{Config{Cmdline: &own}, boot.Multiboot, own},

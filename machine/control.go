@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// Paused reports whether the processors are at rest.
-func (m *Machine) Paused() bool { return m.paused.Load() }
+// Paused reports whether the processors are at rest, for longer than it takes to
+// look at one.
+func (m *Machine) Paused() bool { return hold(m.paused.Load())&(byUser|byDebugger) != 0 }
 
 // SetLink plugs the cable of a network card in or out; cards count from 0.
 func (m *Machine) SetLink(card int, up bool) error {

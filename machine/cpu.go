@@ -6,6 +6,8 @@ import (
 
 	"vmm/kvm"
 	"vmm/probe"
+	"vmm/timeline"
+	"vmm/trace"
 )
 
 // cpu is a processor of the machine: a vCPU and the loop around it.
@@ -16,6 +18,17 @@ type cpu struct {
 	last   access // the last access that a device was asked for
 	// inside is set while the vCPU may execute the guest's instructions.
 	inside atomic.Bool
+	// sampled is set when the profile wants to know where the vCPU is.
+	sampled atomic.Bool
+	job     *job // guarded by Machine.wake.L
+	debug   standing
+
+	// For the trace:
+	record   trace.Record
+	data     []byte // what the exit reads or writes
+	serving  int64  // when serving it began
+	syncRegs bool   // KVM delivers registers with the exit
+	places   map[uint64]codePlace
 }
 
 // access is a guest's access to a port or memory that came to vmm.
@@ -46,14 +59,21 @@ func (a access) String() string {
 func (c *cpu) loop(m *Machine) {
 	c.vcpu.LockThread()
 	defer c.probes.Stop()
+	if c.vcpu.ID == 0 {
+		m.timeline.Mark(timeline.Entered, timeline.FromVMM)
+	}
 	for !m.stopping.Load() {
 		// First inside, then the look whether to be: Pause does it the other
 		// way round, and so one of the two sees the other.
 		c.inside.Store(true)
-		if m.paused.Load() || m.held(c) {
+		if m.paused.Load() != 0 || m.held(c) || c.debug.stay.Load() {
 			c.inside.Store(false)
 			c.rest(m)
 			continue
+		}
+		t := m.tracing.now.Load()
+		if t != nil {
+			t.entering(c)
 		}
 		var exit kvm.Exit
 		err := c.probes.Prepare()
@@ -66,36 +86,55 @@ func (c *cpu) loop(m *Machine) {
 			return
 		}
 		c.exits.Add(1)
-		switch exit.Reason {
-		case kvm.ExitIO:
-			if io := exit.IO(); io.Port == probe.PortNumber && io.Write {
-				err = c.probePort(m, io)
-			} else {
-				c.portIO(m, io)
-			}
-		case kvm.ExitMMIO:
-			c.memoryIO(m, exit.MMIO())
-		case kvm.ExitInterrupted:
-			// The one who kicked has set stopping or paused before. Clear,
-			// then look.
-			c.vcpu.ClearKick()
-		case kvm.ExitDebug:
-			err = c.probes.Debug(exit)
-		case kvm.ExitShutdown:
-			c.crash(m, "triple fault")
-		case kvm.ExitFailEntry:
-			f := exit.FailEntry()
-			c.crash(m, fmt.Sprintf("the processor refused to enter the guest: reason %#x", f.Reason))
-		case kvm.ExitInternalError:
-			c.crash(m, exit.InternalError().Error())
-		default:
-			c.crash(m, fmt.Sprintf("KVM left the guest for a reason that vmm does not handle: %v", exit.Reason))
+		if t != nil {
+			t.left(c, m, exit)
 		}
-		if err != nil {
+		if err := c.serve(m, exit); err != nil {
 			m.stop(Outcome{}, err)
 			return
 		}
+		if t != nil {
+			t.served(c)
+		}
 	}
+}
+
+// serve does what an exit asks for. An error is the host's.
+func (c *cpu) serve(m *Machine, exit kvm.Exit) error {
+	switch exit.Reason {
+	case kvm.ExitIO:
+		io := exit.IO()
+		if io.Port == probe.PortNumber && io.Write {
+			return c.probePort(m, io)
+		}
+		if ours, err := c.watchPort(m, io); ours || err != nil {
+			return err
+		}
+		c.portIO(m, io)
+		return c.probes.Accessed()
+	case kvm.ExitMMIO:
+		c.memoryIO(m, exit.MMIO())
+		return c.probes.Accessed()
+	case kvm.ExitInterrupted:
+		// The one who kicked has set stopping or paused before. Clear, then
+		// look.
+		c.vcpu.ClearKick()
+		if c.sampled.Swap(false) {
+			return c.sample(m)
+		}
+	case kvm.ExitDebug:
+		return c.probes.Debug(exit)
+	case kvm.ExitShutdown:
+		c.crash(m, "triple fault")
+	case kvm.ExitFailEntry:
+		f := exit.FailEntry()
+		c.crash(m, fmt.Sprintf("the processor refused to enter the guest: reason %#x", f.Reason))
+	case kvm.ExitInternalError:
+		c.crash(m, exit.InternalError().Error())
+	default:
+		c.crash(m, fmt.Sprintf("KVM left the guest for a reason that vmm does not handle: %v", exit.Reason))
+	}
+	return nil
 }
 
 // portIO serves IN and OUT. A string instruction asks for the same port

@@ -34,7 +34,7 @@ const (
 // apicBusKHz is the frequency at which KVM's local APIC timer counts.
 const apicBusKHz = 1_000_000
 
-// cpuid is what CPUID says on processor id of count. It is what KVM supports
+// guestCPUID is what CPUID says on processor id of count. It is what KVM supports
 // on this host, with a topology of one package, count cores and a thread each.
 // tscKHz is the frequency of the time-stamp counter, 0 when not known.
 //
@@ -42,7 +42,7 @@ const apicBusKHz = 1_000_000
 // crystal in it for the APIC timer's clock and multiplies in 32 bits, which
 // leaves no room for both KVM's 1 GHz and a precise ratio. Linux has the
 // frequency from kvmclock, and others look at leaf 0x40000010.
-func cpuid(supported []kvm.CPUIDEntry, id, count int, tscKHz uint32) []kvm.CPUIDEntry {
+func guestCPUID(supported []kvm.CPUIDEntry, id, count int, tscKHz uint32) []kvm.CPUIDEntry {
 	apicID := uint32(id)
 	// APIC IDs of one package differ in this many low bits.
 	idBits := uint32(bits.Len(uint(count - 1)))

@@ -55,7 +55,7 @@ func TestCPUID(t *testing.T) {
 		for _, count := range []int{1, 2, 3, 4, 64} {
 			for id := range count {
 				t.Run(fmt.Sprintf("%#x, %d of %d", vendor, id, count), func(t *testing.T) {
-					leaves := cpuid(host(vendor), id, count, khz)
+					leaves := guestCPUID(host(vendor), id, count, khz)
 					want := func(what string, got, want uint32) {
 						t.Helper()
 						if got != want {
@@ -122,7 +122,7 @@ func TestCPUID(t *testing.T) {
 }
 
 func TestCPUIDWithoutTSCFrequency(t *testing.T) {
-	for _, e := range cpuid(host(intel), 0, 1, 0) {
+	for _, e := range guestCPUID(host(intel), 0, 1, 0) {
 		if e.Function == leafKVMTiming {
 			t.Errorf("a leaf of frequencies, %+v, and none is known", e)
 		}

@@ -6,15 +6,19 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"vmm/boot"
 	"vmm/boot/acpi"
 	"vmm/devices"
 	"vmm/devices/pci"
+	"vmm/devices/virtio"
 	"vmm/devices/virtio/balloon"
 	virtionet "vmm/devices/virtio/net"
 	"vmm/kvm"
 	"vmm/memory"
 	"vmm/probe"
+	"vmm/timeline"
 )
 
 // Machine is a virtual computer, put together by New.
@@ -32,18 +36,33 @@ type Machine struct {
 	ecam      uint64      // where the firmware tells of PCI; 0 for nowhere
 	words     []string    // of the command line: devices, for a guest without ACPI
 
+	transports []interface{ State() virtio.State } // of virtio devices
+
+	doorbellExits bool           // KVM is not to answer doorbells
+	names         map[string]int // how many virtio devices have a name, before its number
+
+	entry boot.Entry // how the guest begins, and what lies where then
+
 	closers []func() error // in the order of construction
 
 	console Console
 	nets    []*virtionet.Device
 	balloon *balloon.Device // nil without
 
-	pausing sync.Mutex // one Pause or Resume at a time
-	paused  atomic.Bool
-	wake    sync.Cond // of paused, only and stopping, for processors at rest
+	pausing sync.Mutex    // one hold or letGo at a time
+	paused  atomic.Uint32 // the holds that there are
+	wake    sync.Cond     // of paused, only, jobs and stopping, for processors at rest
+	looking sync.Mutex    // one onCPU at a time
+
+	timeline *timeline.Recorder // nil without
+	watching watching           // for the timeline
+	profile  *Profile           // nil without
 
 	probes *probe.Set
 	only   atomic.Pointer[kvm.VCPU] // the one that is alone in the guest; nil: all are
+
+	start   time.Time
+	tracing tracing
 
 	stopping atomic.Bool
 	stopOnce sync.Once
@@ -96,11 +115,14 @@ func (m *Machine) Stats() Stats {
 func (m *Machine) Run(ctx context.Context) (Outcome, error) {
 	release := context.AfterFunc(ctx, func() { m.stop(Outcome{Kind: Stopped}, nil) })
 	defer release()
+	m.log.Debug("running")
 	var threads sync.WaitGroup
 	for _, c := range m.cpus {
 		threads.Go(func() { c.loop(m) })
 	}
+	stopSampling := m.startSampling()
 	<-m.stopped
+	stopSampling()
 	// Each has either not yet looked at stopping, and is sent back to look,
 	// or has seen it and is on its way out.
 	m.kick()

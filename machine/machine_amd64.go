@@ -1,14 +1,15 @@
 package machine
 
 import (
-	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"vmm/boot"
 	"vmm/boot/acpi"
 	"vmm/devices"
+	"vmm/devices/boottimer"
 	"vmm/devices/debugexit"
 	"vmm/devices/i8042"
 	"vmm/devices/postcode"
@@ -56,7 +57,8 @@ func New(cfg Config) (_ *Machine, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	m := &Machine{log: cfg.Log, stopped: make(chan struct{})}
+	m := &Machine{log: cfg.Log, stopped: make(chan struct{}), start: time.Now(), doorbellExits: cfg.DoorbellExits,
+		timeline: cfg.Timeline, profile: cfg.Profile}
 	m.wake.L = new(sync.Mutex)
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
@@ -73,10 +75,11 @@ func New(cfg Config) (_ *Machine, err error) {
 	}
 	defer system.Close()
 
-	if err := m.addBoard(system); err != nil {
+	if err := m.addMemory(cfg); err != nil {
 		return nil, err
 	}
-	if err := m.addMemory(cfg); err != nil {
+	kernel := m.load(cfg)
+	if err := m.addBoard(system); err != nil {
 		return nil, err
 	}
 	if err := m.addInterrupts(); err != nil {
@@ -94,10 +97,12 @@ func New(cfg Config) (_ *Machine, err error) {
 	if err := m.addFirmware(cfg.CPUs); err != nil {
 		return nil, err
 	}
-	entry, err := m.loadKernel(cfg)
+	entry, err := m.enterKernel(kernel)
 	if err != nil {
 		return nil, err
 	}
+	m.entry = entry
+	m.watchStart(cfg.Kernel)
 	if err := m.cpus[0].enter(entry); err != nil {
 		return nil, err
 	}
@@ -124,7 +129,22 @@ func openKVM(cpus int) (*kvm.System, error) {
 	return system, nil
 }
 
-// addBoard makes the empty VM.
+func (m *Machine) addMemory(cfg Config) error {
+	ram, err := memory.New(memory.Layout(cfg.Memory), memory.Options{
+		HugePages: cfg.HugePages, Transparent: cfg.TransparentHugePages, Prefault: cfg.Prefault,
+	})
+	if err != nil {
+		return err
+	}
+	m.memory = ram
+	m.closers = append(m.closers, ram.Close)
+	for _, r := range ram.Regions() {
+		m.log.Debug("RAM", "guest", r.Start, "host", r.HostAddr(), "size", r.Size)
+	}
+	return nil
+}
+
+// addBoard makes the VM, with its memory.
 func (m *Machine) addBoard(system *kvm.System) error {
 	vm, err := system.CreateVM()
 	if err != nil {
@@ -135,19 +155,12 @@ func (m *Machine) addBoard(system *kvm.System) error {
 	if err := vm.SetIdentityMapAddr(identityMapAddr); err != nil {
 		return err
 	}
-	return vm.SetTSSAddr(tssAddr)
-}
-
-func (m *Machine) addMemory(cfg Config) error {
-	ram, err := memory.New(memory.Layout(cfg.Memory), memory.Options{HugePages: cfg.HugePages})
-	if err != nil {
+	if err := vm.SetTSSAddr(tssAddr); err != nil {
 		return err
 	}
-	m.memory = ram
-	m.closers = append(m.closers, ram.Close)
-	regions := ram.Regions()
+	regions := m.memory.Regions()
 	for i := range regions {
-		if err := m.vm.SetMemory(uint32(i), 0, regions[i].Start, regions[i].Host()); err != nil {
+		if err := vm.SetMemory(uint32(i), 0, regions[i].Start, regions[i].Host()); err != nil {
 			return err
 		}
 	}
@@ -160,7 +173,7 @@ func (m *Machine) addMemory(cfg Config) error {
 func (m *Machine) addInterrupts() error { return m.vm.CreateIRQChip() }
 
 func (m *Machine) addDevices(cfg Config) error {
-	com1 := serial.New(m.line(irqCOM1), cfg.Console)
+	com1 := serial.New(m.line("COM1", irqCOM1), cfg.Console)
 	m.console = com1
 	timer := &pit{chip: m.vm, log: m.log}
 	keyboard := i8042.New(m.reset)
@@ -169,13 +182,13 @@ func (m *Machine) addDevices(cfg Config) error {
 		name       string
 		device     devices.Device
 	}{
-		{portCOM1, serial.Size, "serial", com1},
-		{portPIT, pitCountersSize, "pit", timer.counters()},
-		{portI8042Data, i8042.PortSize, "i8042-data", keyboard.Data()},
-		{portPITGate, pitGateSize, "pit-gate", timer.gate()},
-		{portI8042Command, i8042.PortSize, "i8042-command", keyboard.Command()},
-		{portRTC, rtc.Size, "rtc", rtc.New(nil)},
-		{portPOST, postcode.Size, "post", postcode.New(m.bootMarker)},
+		{portCOM1, serial.Size, "COM1", com1},
+		{portPIT, pitCountersSize, "PIT", timer.counters()},
+		{portI8042Data, i8042.PortSize, "i8042", keyboard.Data()},
+		{portPITGate, pitGateSize, "PIT gate", timer.gate()},
+		{portI8042Command, i8042.PortSize, "i8042", keyboard.Command()},
+		{portRTC, rtc.Size, "RTC", rtc.New(nil)},
+		{portPOST, postcode.Size, "POST", postcode.New(m.bootMarker)},
 		{portPvpanic, pvpanic.Size, "pvpanic", pvpanic.New(m.panicked)},
 		{portPower, power.Size, "power", power.New(m.powerOff, m.reset)},
 	}
@@ -191,17 +204,27 @@ func (m *Machine) addDevices(cfg Config) error {
 			return err
 		}
 	}
+	if cfg.BootTimer {
+		if err := m.mmio.Insert(boottimer.Addr, boottimer.Size, "boot-timer", boottimer.New(m.booted)); err != nil {
+			return err
+		}
+	}
 	m.described = append(m.described, acpi.Serial(portCOM1, irqCOM1), acpi.RTC(portRTC), acpi.Pvpanic(portPvpanic))
 	return nil
 }
 
-// line is a new interrupt line to an input of the I/O APIC and PIC.
-func (m *Machine) line(gsi uint32) devices.Line {
-	return &irqLine{vm: m.vm, gsi: gsi, log: m.log}
+// line is a new interrupt line, of a device with this name, to an input of the
+// I/O APIC and PIC.
+func (m *Machine) line(device string, gsi uint32) devices.Line {
+	return &irqLine{vm: m.vm, gsi: gsi, log: m.log, device: device, tracing: &m.tracing}
 }
 
 func (m *Machine) addProcessors(system *kvm.System, n int) error {
 	supported, err := system.SupportedCPUID()
+	if err != nil {
+		return err
+	}
+	synced, err := m.vm.CheckExtension(kvm.CapSyncRegs)
 	if err != nil {
 		return err
 	}
@@ -215,8 +238,8 @@ func (m *Machine) addProcessors(system *kvm.System, n int) error {
 		if err != nil {
 			khz = 0 // KVM does not tell: the guest measures it
 		}
-		c := &cpu{vcpu: vcpu}
-		if err := c.setUp(cpuid(supported, id, n, khz)); err != nil {
+		c := &cpu{vcpu: vcpu, syncRegs: synced&1 != 0}
+		if err := c.setUp(guestCPUID(supported, id, n, khz)); err != nil {
 			return err
 		}
 		m.cpus = append(m.cpus, c)
@@ -243,41 +266,6 @@ func (m *Machine) addFirmware(cpus int) error {
 	}
 	_, err = m.memory.WriteAt(tables, boot.ACPIAddr)
 	return err
-}
-
-func (m *Machine) loadKernel(cfg Config) (boot.Entry, error) {
-	kernel, err := boot.Open(cfg.Kernel)
-	if err != nil {
-		return boot.Entry{}, err
-	}
-	defer kernel.Close()
-	initrd, file, err := cfg.openInitrd()
-	if err != nil {
-		return boot.Entry{}, err
-	}
-	defer file.Close()
-	protocol, err := kernel.Choose(cfg.Protocol)
-	if err != nil {
-		return boot.Entry{}, err
-	}
-	line := cfg.cmdline(protocol)
-	loaded, err := kernel.Load(m.memory, boot.Params{
-		Protocol: protocol,
-		Initrd:   initrd,
-		KASLR:    cfg.KASLR,
-		Cmdline:  line,
-		Random:   rand.Reader,
-		Log:      m.log,
-	})
-	if err != nil {
-		return boot.Entry{}, err
-	}
-	entry, err := loaded.Enter(m.cmdline(line), boot.ACPIAddr)
-	if err != nil {
-		return boot.Entry{}, err
-	}
-	m.log.Debug("kernel loaded", "entry", entry)
-	return entry, nil
 }
 
 func (m *Machine) powerOff() { m.stop(Outcome{Kind: PoweredOff}, nil) }

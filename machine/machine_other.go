@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+
+	"vmm/kvm"
 )
 
 // Crash describes a guest that cannot go on.
@@ -16,12 +18,22 @@ type Crash struct {
 
 // New says that this architecture is not supported.
 func New(Config) (*Machine, error) {
-	return nil, fmt.Errorf("vmm does not run machines on %s yet; use an x86-64 host", runtime.GOARCH)
+	return nil, errArchitecture()
+}
+
+func errArchitecture() error {
+	return fmt.Errorf("vmm does not run machines on %s yet; use an x86-64 host", runtime.GOARCH)
 }
 
 func (c *cpu) report(_ *Machine, reason string) *Crash { return &Crash{Reason: reason} }
 
 func (c *cpu) resumed() {}
+
+func (c *cpu) wantRegisters() {}
+
+func (c *cpu) details(*Machine, kvm.Exit) {}
+
+type codePlace struct{}
 
 func (m *Machine) logProcessors() {}
 
@@ -30,3 +42,10 @@ func (c *Crash) WriteTo(w io.Writer) (int64, error) {
 	n, err := fmt.Fprintf(w, "the guest crashed: %s\n", c.Reason)
 	return int64(n), err
 }
+
+// watching is what the machine keeps for its timeline.
+type watching struct{}
+
+func (c *cpu) watchPort(*Machine, kvm.IO) (bool, error) { return false, nil }
+
+func (c *cpu) sample(*Machine) error { return nil }

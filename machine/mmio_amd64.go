@@ -10,9 +10,9 @@ import (
 )
 
 // Registers of virtio devices on the MMIO transport: a page each, in the hole
-// below 4 GiB.
+// below 4 GiB. The hole's first page is the boot timer's.
 const (
-	virtioMMIOAddr = 0xc000_0000
+	virtioMMIOAddr = 0xc000_1000
 	virtioMMIOStep = 0x1000
 )
 
@@ -28,18 +28,20 @@ func (m *Machine) attachMMIO(d virtio.Device) error {
 		return fmt.Errorf("more than %d virtio devices on the MMIO transport; use --transport pci", n)
 	}
 	gsi := mmioGSIs[n]
-	line, err := m.pulse(gsi)
+	name := m.name(d)
+	line, err := m.pulse(name, gsi)
 	if err != nil {
 		d.Close()
 		return err
 	}
-	t, err := virtio.NewMMIO(d, virtio.Config{Memory: m.memory, Log: m.log}, line)
+	t, err := virtio.NewMMIO(d, m.virtioConfig(name), line)
 	if err != nil {
 		return err
 	}
 	m.closers = append(m.closers, t.Close)
+	m.transports = append(m.transports, t)
 	base := uint64(virtioMMIOAddr + n*virtioMMIOStep)
-	if err := m.mmio.Insert(base, virtio.MMIOSize, fmt.Sprintf("virtio-%v", d.Info().Type), t); err != nil {
+	if err := m.mmio.Insert(base, virtio.MMIOSize, name, t); err != nil {
 		return err
 	}
 	if err := m.ringWithoutExit(base, t.Doorbells()); err != nil {
@@ -50,14 +52,15 @@ func (m *Machine) attachMMIO(d virtio.Device) error {
 	return nil
 }
 
-// pulse is a new edge-triggered interrupt at an input of the I/O APIC.
-func (m *Machine) pulse(gsi uint32) (devices.Interrupt, error) {
+// pulse is a new edge-triggered interrupt, of a device with this name, at an
+// input of the I/O APIC.
+func (m *Machine) pulse(device string, gsi uint32) (devices.Interrupt, error) {
 	event, err := devices.NewEvent()
 	if err != nil {
 		return nil, err
 	}
 	m.closers = append(m.closers, event.Close)
-	return event, m.vm.AddIRQFD(event.FD(), gsi)
+	return &pulse{event, device, gsi, &m.tracing}, m.vm.AddIRQFD(event.FD(), gsi)
 }
 
 // cmdline completes the command line for a guest that does not read the ACPI

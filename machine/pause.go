@@ -1,12 +1,33 @@
 package machine
 
+import (
+	"errors"
+	"fmt"
+)
+
+// hold is a reason for which processors do not run.
+type hold uint32
+
+// The reasons.
+const (
+	byUser     hold = 1 << iota // Pause
+	byDebugger                  // a debugger is at work
+	toLook                      // somebody looks at a processor
+)
+
 // Pause stops the processors and returns when none of them executes the guest's
 // instructions any more. Devices finish what they are doing. A machine that is
 // paused, or has ended, stays so.
-func (m *Machine) Pause() {
+func (m *Machine) Pause() { m.hold(byUser) }
+
+// Resume has the processors go on.
+func (m *Machine) Resume() { m.letGo(byUser) }
+
+// hold stops the processors for a reason.
+func (m *Machine) hold(why hold) {
 	m.pausing.Lock()
 	defer m.pausing.Unlock()
-	if m.paused.Swap(true) {
+	if m.paused.Or(uint32(why)) != 0 {
 		return
 	}
 	m.kick()
@@ -15,27 +36,90 @@ func (m *Machine) Pause() {
 	}
 }
 
-// Resume has the processors go on.
-func (m *Machine) Resume() {
+// letGo takes a reason back. The processors go on when there is no other.
+func (m *Machine) letGo(why hold) {
 	m.pausing.Lock()
 	defer m.pausing.Unlock()
 	m.wake.L.Lock()
 	defer m.wake.L.Unlock()
-	m.paused.Store(false)
+	m.paused.And(^uint32(why))
 	m.wake.Broadcast()
 }
 
 // rest waits for the end of a pause, of another's being alone, or of the
-// machine.
+// machine. Meanwhile it does what onCPU asks for.
 func (c *cpu) rest(m *Machine) {
 	paused := false
-	m.wake.L.Lock()
-	for (m.paused.Load() || m.held(c)) && !m.stopping.Load() {
-		paused = paused || m.paused.Load()
-		m.wake.Wait()
-	}
-	m.wake.L.Unlock()
+	c.wait(m, func() bool {
+		paused = paused || m.paused.Load() != 0
+		return m.paused.Load() == 0 && !m.held(c) && !c.debug.stay.Load()
+	})
 	if paused {
 		c.resumed()
+	}
+}
+
+// wait waits until over, or the end of the machine. It is called on the vCPU's
+// goroutine, outside the guest.
+func (c *cpu) wait(m *Machine, over func() bool) {
+	m.wake.L.Lock()
+	defer m.wake.L.Unlock()
+	for !over() && !m.stopping.Load() {
+		if job := c.job; job != nil {
+			c.job = nil
+			m.wake.L.Unlock()
+			job.done <- c.look(job)
+			m.wake.L.Lock()
+			continue
+		}
+		m.wake.Wait()
+	}
+}
+
+// job is something to do on a vCPU's goroutine.
+type job struct {
+	do   func(*cpu) error
+	done chan error
+}
+
+// look does a job, with the last exit completed: until then the registers are
+// not the guest's. KVM api.rst §5, kvm_run.
+func (c *cpu) look(j *job) error {
+	if err := c.vcpu.CompleteExit(); err != nil {
+		return err
+	}
+	return j.do(c)
+}
+
+var errEnded = errors.New("the machine has ended")
+
+// onCPU has a processor's own goroutine do something, for which the processors
+// are held if they are not already: KVM wants a vCPU's state asked for by the
+// thread that runs it.
+func (m *Machine) onCPU(i int, do func(*cpu) error) error {
+	if i < 0 || i >= len(m.cpus) {
+		return fmt.Errorf("there is no vCPU %d: the machine has %d, and they count from 0", i, len(m.cpus))
+	}
+	m.looking.Lock()
+	defer m.looking.Unlock()
+	m.hold(toLook)
+	defer m.letGo(toLook)
+	j := &job{do: do, done: make(chan error, 1)}
+	m.wake.L.Lock()
+	m.cpus[i].job = j
+	m.wake.Broadcast()
+	m.wake.L.Unlock()
+	select {
+	case err := <-j.done:
+		return err
+	case <-m.stopped:
+		m.wake.L.Lock()
+		waiting := m.cpus[i].job == j
+		m.cpus[i].job = nil
+		m.wake.L.Unlock()
+		if !waiting { // it is being done
+			return <-j.done
+		}
+		return errEnded
 	}
 }

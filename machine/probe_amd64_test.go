@@ -267,3 +267,39 @@ func TestProbeTwoProcessors(t *testing.T) {
 		})
 	}
 }
+
+// BenchmarkProbe is a call and a return that are both met, as the timeline meets
+// those of initcalls: two stops.
+func BenchmarkProbe(b *testing.B) {
+	m := newMachine(b, []byte{
+		0xe8, 0x02, 0x00, 0x00, 0x00, // 1: call 2f
+		0xeb, 0xf9, //                      jmp 1b
+		0x89, 0xc0, 0xc3, //             2: mov %eax, %eax; ret
+	}, nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	rounds := 0
+	var entry, back *probe.Probe
+	insert := func(p *probe.Probe) {
+		if err := m.Probes().Insert(p); err != nil {
+			b.Error(err)
+			cancel()
+		}
+	}
+	entry = &probe.Probe{Addr: entryAddr + 7, Hit: func(*probe.Hit) {
+		m.Probes().Remove(entry)
+		if rounds++; rounds == b.N {
+			cancel()
+		}
+		insert(back)
+	}}
+	back = &probe.Probe{Addr: entryAddr + 5, Hit: func(*probe.Hit) {
+		m.Probes().Remove(back)
+		insert(entry)
+	}}
+	insert(entry)
+	b.ResetTimer()
+	if o, err := m.Run(ctx); err != nil || o.Kind != Stopped {
+		b.Fatal(o.Kind, err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 
 	"vmm/devices"
 	"vmm/kvm"
+	"vmm/trace"
 )
 
 // ioAPICPins is the number of inputs of KVM's I/O APIC. The interrupts with
@@ -27,14 +28,29 @@ type message struct {
 	vm     *kvm.VM
 	gsi    uint32
 	msi    *kvm.MSI // nil until the guest has said where to
+
+	device  string
+	tracing *tracing
 }
 
 // message returns a new interrupt that goes nowhere yet.
-func (r *routes) message(vm *kvm.VM, event *devices.Event) devices.Message {
+func (r *routes) message(vm *kvm.VM, event *devices.Event, device string, t *tracing) devices.Message {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.gsis++
-	return &message{Event: event, routes: r, vm: vm, gsi: ioAPICPins + r.gsis - 1}
+	return &message{Event: event, routes: r, vm: vm, gsi: ioAPICPins + r.gsis - 1, device: device, tracing: t}
+}
+
+// Signal implements devices.Interrupt.
+func (m *message) Signal() {
+	if t := m.tracing.now.Load(); t != nil {
+		m.routes.mu.Lock()
+		if m.msi != nil {
+			t.put(trace.Record{Kind: trace.Interrupt, Device: m.device, Message: true, MSIAddr: m.msi.Addr, MSIData: m.msi.Data})
+		}
+		m.routes.mu.Unlock()
+	}
+	m.Event.Signal()
 }
 
 // Route implements devices.Message.

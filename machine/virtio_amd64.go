@@ -89,9 +89,28 @@ func openDisk(c Disk) (virtio.Device, error) {
 	return d, nil
 }
 
+// name is the name of the next virtio device of its kind: "virtio-blk0".
+func (m *Machine) name(d virtio.Device) string {
+	kind := fmt.Sprintf("virtio-%v", d.Info().Type)
+	if m.names == nil {
+		m.names = map[string]int{}
+	}
+	n := m.names[kind]
+	m.names[kind]++
+	return fmt.Sprintf("%s%d", kind, n)
+}
+
+// virtioConfig is what a virtio device with this name is connected to.
+func (m *Machine) virtioConfig(name string) virtio.Config {
+	return virtio.Config{Name: name, Memory: m.memory, Observer: &observer{&m.tracing, name}, Log: m.log}
+}
+
 // ringWithoutExit has KVM answer the doorbells of a device whose registers are
 // at base.
 func (m *Machine) ringWithoutExit(base uint64, doorbells []virtio.Doorbell) error {
+	if m.doorbellExits {
+		return nil
+	}
 	for _, bell := range doorbells {
 		event := kvm.IOEvent{Addr: base + bell.Offset, Size: bell.Size, Match: bell.Match}
 		if err := m.vm.AddIOEventFD(bell.Event.FD(), event); err != nil {

@@ -13,7 +13,7 @@ func TestDiscard(t *testing.T) {
 	}
 	before := resident(t)
 	for _, r := range [][2]int{{0, 0}, {1, PageSize}, {PageSize, PageSize + 1}, {3*PageSize - 1, 60*PageSize + 2}} {
-		if err := Discard(all[r[0]:][:r[1]]); err != nil {
+		if err := g.Discard(all[r[0]:][:r[1]]); err != nil {
 			t.Error(err)
 		}
 	}

@@ -29,6 +29,8 @@ func (r *Region) Host() []byte { return r.host }
 // come after the last use of any slice.
 type Guest struct {
 	regions []Region
+	huge    bool   // it consists of huge pages
+	mapped  pieces // behind which there is a file
 }
 
 // RangeError says that an access was not wholly inside one region of RAM.

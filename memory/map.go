@@ -13,6 +13,12 @@ type Options struct {
 	// (/proc/sys/vm/nr_hugepages), all of it reserved at once, instead of
 	// ordinary pages that the host commits as the guest touches them.
 	HugePages bool
+	// Transparent asks for huge pages as far as the host has them:
+	// madvise(2), MADV_HUGEPAGE. Without it the host's setting decides
+	// (/sys/kernel/mm/transparent_hugepage/enabled).
+	Transparent bool
+	// Prefault takes all memory from the host at once.
+	Prefault bool
 }
 
 // HugePageSize is the granule of a mapping with Options.HugePages, in bytes.
@@ -36,7 +42,7 @@ func New(ranges []Range, opt Options) (*Guest, error) {
 	} else {
 		flags |= unix.MAP_NORESERVE
 	}
-	g := &Guest{}
+	g := &Guest{huge: opt.HugePages}
 	var end uint64
 	for _, r := range ranges {
 		if r.Start < end || r.Size == 0 || r.Start%page != 0 || r.Size%page != 0 || r.End() < r.Start {
@@ -44,7 +50,7 @@ func New(ranges []Range, opt Options) (*Guest, error) {
 			return nil, fmt.Errorf("guest memory: range %#x+%#x is not a whole number of %d-byte pages after %#x", r.Start, r.Size, page, end)
 		}
 		end = r.End()
-		host, err := unix.Mmap(-1, 0, int(r.Size), unix.PROT_READ|unix.PROT_WRITE, flags)
+		host, err := mapAligned(r.Size, flags)
 		if err != nil {
 			g.Close()
 			if opt.HugePages && errors.Is(err, unix.ENOMEM) {
@@ -53,8 +59,49 @@ func New(ranges []Range, opt Options) (*Guest, error) {
 			return nil, fmt.Errorf("guest memory: map %d MiB: %w", r.Size>>20, err)
 		}
 		g.regions = append(g.regions, Region{r, host})
+		if err := opt.prepare(host); err != nil {
+			g.Close()
+			return nil, fmt.Errorf("guest memory: %d MiB: %w", r.Size>>20, err)
+		}
 	}
 	return g, nil
+}
+
+// Fill says that n bytes at guest-physical address addr are about to be written,
+// all of them: the host may as well take huge pages for them, which is several
+// times as fast. It does nothing to RAM that is huge pages already.
+func (g *Guest) Fill(addr, n uint64) {
+	for _, r := range g.regions {
+		if !r.Contains(addr, n) || g.huge {
+			continue
+		}
+		start := (addr - r.Start) &^ (HugePageSize - 1)
+		end := min((addr-r.Start+n+HugePageSize-1)&^(HugePageSize-1), r.Size)
+		// A host without them goes on as before.
+		_ = unix.Madvise(r.host[start:end], unix.MADV_HUGEPAGE)
+	}
+}
+
+// prepare does to new memory what the options ask for.
+func (o Options) prepare(host []byte) error {
+	if o.Transparent {
+		if err := unix.Madvise(host, unix.MADV_HUGEPAGE); err != nil {
+			return fmt.Errorf("transparent huge pages: %w", err)
+		}
+	}
+	if o.Prefault {
+		err := unix.Madvise(host, unix.MADV_POPULATE_WRITE)
+		if errors.Is(err, unix.EINVAL) { // before Linux 5.14
+			for at := 0; at < len(host); at += PageSize {
+				host[at] = 0
+			}
+			err = nil
+		}
+		if err != nil {
+			return fmt.Errorf("prefault: %w", err)
+		}
+	}
+	return nil
 }
 
 // Close unmaps the guest's RAM. No vCPU may be running on it any more, and no
@@ -62,7 +109,7 @@ func New(ranges []Range, opt Options) (*Guest, error) {
 func (g *Guest) Close() error {
 	var first error
 	for _, r := range g.regions {
-		if err := unix.Munmap(r.host); err != nil && first == nil {
+		if err := unmap(r.host); err != nil && first == nil {
 			first = fmt.Errorf("guest memory: unmap %#x+%#x: %w", r.Start, r.Size, err)
 		}
 	}

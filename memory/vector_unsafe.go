@@ -118,3 +118,10 @@ func (v *Vector) CopyTo(p []byte) {
 		p = p[copy(p, unsafe.Slice(e.Base, e.Len)):]
 	}
 }
+
+// Address is where the list of pieces lies, and how many of them a system call
+// takes, for one that the kernel serves later. The vector must stay as it is, and
+// be reachable, until then: Go's heap does not move.
+func (v *Vector) Address() (addr uintptr, n int) {
+	return uintptr(unsafe.Pointer(unsafe.SliceData(v.iov))), min(len(v.iov), maxPieces)
+}

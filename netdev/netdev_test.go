@@ -19,7 +19,7 @@ type namespace chan func()
 
 // newNamespace makes one. Without the rights to, the test is skipped, except
 // where it must not be.
-func newNamespace(t *testing.T) namespace {
+func newNamespace(t testing.TB) namespace {
 	t.Helper()
 	ns := make(namespace)
 	failed := make(chan error)
@@ -55,7 +55,7 @@ func (ns namespace) do(f func()) {
 }
 
 // run runs a command in the namespace and returns what it writes.
-func (ns namespace) run(t *testing.T, line string) string {
+func (ns namespace) run(t testing.TB, line string) string {
 	t.Helper()
 	var out []byte
 	var err error
@@ -70,7 +70,7 @@ func (ns namespace) run(t *testing.T, line string) string {
 }
 
 // tap opens a tap device in the namespace.
-func (ns namespace) tap(t *testing.T, name string, queues int) *Tap {
+func (ns namespace) tap(t testing.TB, name string, queues int) *Tap {
 	t.Helper()
 	var tap *Tap
 	var err error

@@ -47,6 +47,10 @@ const (
 	UserReady   = "ready"
 )
 
+// UserOffloadSize is the size, in bytes, of a message on the wire that is no
+// frame: the flags of SetOffload. A guest can send one, too, to its own harm.
+const UserOffloadSize = 1
+
 // User is a network of the guest's own: a process that makes the guest's
 // connections, with the rights of the user. It ends when the wire to it is
 // closed, however vmm does. See package usernet.
@@ -115,8 +119,14 @@ func (u *User) FDs() []int { return []int{u.fd} }
 // MTU is the largest frame less its header, in bytes.
 func (u *User) MTU() int { return UserMTU }
 
-// SetOffload has nothing to do: frames are always finished.
-func (u *User) SetOffload(int) error { return nil }
+// SetOffload says whether frames may be read whose checksums are left to do: the
+// flag TUN_F_CSUM. Of the others there is no use, for frames are large.
+func (u *User) SetOffload(flags int) error {
+	if _, err := unix.Write(u.fd, []byte{byte(flags)}); err != nil {
+		return fmt.Errorf("user network: offload: %w", err)
+	}
+	return nil
+}
 
 // SetQueues has nothing to do: there is one.
 func (u *User) SetQueues(int) error { return nil }

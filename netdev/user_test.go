@@ -41,7 +41,7 @@ func TestParseForward(t *testing.T) {
 }
 
 // user connects a network of user mode to a namespace, whose Linux is its guest.
-func user(t *testing.T, forwards ...Forward) (namespace, *User) {
+func user(t testing.TB, forwards ...Forward) (namespace, *User) {
 	t.Helper()
 	ns := newNamespace(t)
 	tap := ns.tap(t, "eth0", 1)
@@ -50,6 +50,9 @@ func user(t *testing.T, forwards ...Forward) (namespace, *User) {
 	}
 	u, err := NewUser(forwards)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.SetOffload(unix.TUN_F_CSUM); err != nil {
 		t.Fatal(err)
 	}
 	ns.run(t, fmt.Sprintf("ip link set eth0 mtu %d up", u.MTU()))
@@ -265,4 +268,48 @@ func openFiles(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(files)
+}
+
+// BenchmarkUser moves data over one connection of the guest's, in pieces of
+// 1 MiB.
+func BenchmarkUser(b *testing.B) {
+	for _, send := range []bool{true, false} {
+		b.Run(map[bool]string{true: "send", false: "receive"}[send], func(b *testing.B) {
+			ns, _ := user(b)
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			var c net.Conn
+			ns.do(func() { c, err = net.Dial("tcp", "10.0.2.4:"+fmt.Sprint(l.Addr().(*net.TCPAddr).Port)) })
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer c.Close()
+			far, err := l.Accept()
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer far.Close()
+			from, to := far, c
+			if send {
+				from, to = c, far
+			}
+			const piece = 1 << 20
+			total := int64(b.N) * piece
+			b.SetBytes(piece)
+			b.ResetTimer()
+			go func() {
+				for data := make([]byte, piece); ; {
+					if _, err := from.Write(data); err != nil {
+						return // the benchmark has ended
+					}
+				}
+			}()
+			if _, err := io.CopyBuffer(io.Discard, io.LimitReader(struct{ io.Reader }{to}, total), make([]byte, piece)); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
 }

@@ -15,7 +15,7 @@ type Hit struct {
 	// probe's function leaves them, it goes on: a changed RIP means that the
 	// instruction is not executed.
 	Regs kvm.Regs
-	// Probe is what it has come to.
+	// Probe is what it has come to; nil after a Step.
 	Probe *Probe
 }
 
@@ -33,6 +33,9 @@ type CPU struct {
 	release func()
 	since   time.Time
 	limit   limit
+
+	// single is called after the next instruction; nil for nothing.
+	single func(*Hit)
 }
 
 // stepLimit is how long one instruction may take. One that takes longer waits,
@@ -57,7 +60,7 @@ func (c *CPU) Prepare() error {
 
 func (c *CPU) setDebug() error {
 	d, version := c.set.debug(c.stepped)
-	if c.stepped != nil {
+	if c.stepped != nil || c.single != nil {
 		// Without interrupts: a handler would run with the probe out of the
 		// way, and return into the middle of it. Linux 5.15 and later.
 		d.Control |= kvm.DebugEnable | kvm.DebugSingleStep | kvm.DebugBlockIRQ
@@ -100,12 +103,15 @@ func (c *CPU) Debug(exit kvm.Exit) error {
 	if d.Exception == exceptionDB && c.stepped != nil {
 		return c.afterStep()
 	}
+	if d.Exception == exceptionDB && c.single != nil && d.DR6&dr6SingleStep != 0 {
+		return c.afterSingle()
+	}
 	var p *Probe
 	var err error
 	if d.Exception == exceptionBP {
 		p, err = c.find(Breakpoint, d.PC)
 	} else {
-		p = c.set.atLinear(d.PC)
+		p = c.set.byRegister(d.PC, d.DR6)
 	}
 	switch {
 	case err != nil:
@@ -147,13 +153,14 @@ func (c *CPU) find(kind Kind, linear uint64) (*Probe, error) {
 // the probe.
 func (c *CPU) hit(p *Probe, regs kvm.Regs) error {
 	h := Hit{VCPU: c.vcpu, Regs: regs, Probe: p}
+	c.Step(nil)
 	p.Hit(&h)
 	// Registers first: KVM single-steps from the RIP that the vCPU has when it
 	// is asked to.
 	if err := c.vcpu.SetRegs(h.Regs); err != nil {
 		return err
 	}
-	if c.set.inserted(p) && h.Regs.RIP == regs.RIP {
+	if p.Watch == Execution && c.set.inserted(p) && h.Regs.RIP == regs.RIP {
 		return c.step(p)
 	}
 	return nil
@@ -191,10 +198,62 @@ func (c *CPU) afterStep() error {
 		return err
 	}
 	p := c.stepped
-	if t.Valid != 0 && t.Physical > p.Addr && t.Physical < p.Addr+uint64(len(p.saved)) {
+	if t.Valid == 0 || t.Physical <= p.Addr || t.Physical >= p.Addr+uint64(len(p.saved)) {
+		if err := c.endStep(); err != nil {
+			return err
+		}
+	}
+	if c.single != nil {
+		return c.afterSingle()
+	}
+	return nil
+}
+
+// dr6SingleStep says that a debug exception is for a single step. Intel SDM vol. 3
+// §18.2.3.
+const dr6SingleStep = 1 << 14
+
+// Step has f called after the next instruction that the vCPU executes, unless it
+// comes to a probe first. It is called between two Runs, or by the function of a
+// probe or of a Step; nil takes it back.
+func (c *CPU) Step(f func(*Hit)) {
+	if f != nil || c.single != nil {
+		c.version = c.set.version.Load() - 1 // the next Prepare sees to it
+	}
+	c.single = f
+}
+
+// Accessed comes after an access to a port or to memory has been served. With it
+// an instruction is over, and a step too: left to itself, KVM would end the step
+// one instruction later where it emulates, as it does for some of these.
+func (c *CPU) Accessed() error {
+	if c.stepped == nil && c.single == nil {
 		return nil
 	}
-	return c.endStep()
+	if err := c.vcpu.CompleteExit(); err != nil {
+		return err
+	}
+	if c.stepped != nil {
+		return c.afterStep()
+	}
+	return c.afterSingle()
+}
+
+// afterSingle ends a Step.
+func (c *CPU) afterSingle() error {
+	regs, err := c.vcpu.Regs()
+	if err != nil {
+		return err
+	}
+	h := Hit{VCPU: c.vcpu, Regs: regs}
+	f := c.single
+	c.Step(nil)
+	f(&h)
+	if c.stepped != nil { // still among the bytes of a probe
+		c.since = time.Now()
+		c.limit.start(c.vcpu)
+	}
+	return c.vcpu.SetRegs(h.Regs)
 }
 
 // Stop comes after the last Run.

@@ -25,5 +25,11 @@ func (c *CPU) Port() (bool, error) { return false, nil }
 // Debug comes after an exit for debugging.
 func (c *CPU) Debug(kvm.Exit) error { return nil }
 
+// Accessed comes after an access to a port or to memory has been served.
+func (c *CPU) Accessed() error { return nil }
+
+// Step has f called after the next instruction.
+func (c *CPU) Step(func(*Hit)) {}
+
 // Stop comes after the last Run.
 func (c *CPU) Stop() {}

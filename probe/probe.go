@@ -9,6 +9,7 @@ package probe
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -37,6 +38,17 @@ const (
 var kindNames = [...]string{"port", "breakpoint", "hardware"}
 
 func (k Kind) String() string { return kindNames[k] }
+
+// Watch is what a probe of kind Hardware waits for. The numbers are those of
+// DR7's R/W fields. Intel SDM vol. 3 §18.2.4.
+type Watch uint8
+
+// What it waits for.
+const (
+	Execution Watch = 0
+	Writes    Watch = 1
+	Accesses  Watch = 3 // reads and writes; no processor watches reads alone
+)
 
 // MaxHardware is the number of Hardware probes at a time. Intel SDM vol. 3
 // §18.2.1.
@@ -70,6 +82,11 @@ type Probe struct {
 	// Addr is the address of the instruction: guest-physical, and of kind
 	// Hardware linear.
 	Addr uint64
+	// Watch, of kind Hardware, makes it a probe of the memory at Addr instead:
+	// it is hit after an instruction that accesses any of Size bytes there, 1,
+	// 2, 4 or 8 of them, aligned.
+	Watch Watch
+	Size  uint8
 	// Hit is called on the vCPU's goroutine before the instruction is
 	// executed. The guest stands still there until it returns; other
 	// processors run. It may insert and remove probes, this one too.
@@ -113,6 +130,9 @@ func (s *Set) Insert(p *Probe) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p.Kind == Hardware {
+		if p.Watch != Execution && (bits.OnesCount8(p.Size) != 1 || p.Size > 8 || p.Addr%uint64(p.Size) != 0) {
+			return fmt.Errorf("probe at %#x: a debug register watches 1, 2, 4 or 8 bytes, aligned to that, and not %d", p.Addr, p.Size)
+		}
 		i := slices.Index(s.hardware[:], nil)
 		if i < 0 {
 			return fmt.Errorf("probe at %#x: all %d debug registers are in use", p.Addr, MaxHardware)
@@ -214,16 +234,61 @@ func (s *Set) at(kind Kind, addr uint64) *Probe {
 	return nil
 }
 
-// atLinear is the Hardware probe at a linear address; nil for none.
-func (s *Set) atLinear(addr uint64) *Probe {
+// byRegister is the Hardware probe behind a debug exception at a linear address:
+// one for the execution of what lies there, or one for an access, which DR6
+// tells of. It is nil for none.
+func (s *Set) byRegister(addr, dr6 uint64) *Probe {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range s.hardware {
-		if p != nil && p.Addr == addr {
+	for i, p := range s.hardware {
+		if p != nil && (p.Watch == Execution && p.Addr == addr || p.Watch != Execution && dr6>>i&1 != 0) {
 			return p
 		}
 	}
 	return nil
+}
+
+// Write writes b to guest memory, beneath the code of probes: who writes does not
+// want to lose them.
+func (s *Set) Write(addr uint64, b []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dst, err := s.memory.Slice(addr, uint64(len(b)))
+	if err != nil {
+		return fmt.Errorf("probe: %w", err)
+	}
+	for i, v := range b {
+		if under := s.under(addr+uint64(i), dst[i]); under != nil {
+			*under = v
+		} else {
+			dst[i] = v
+		}
+	}
+	return nil
+}
+
+// under is the byte that the code of a probe, which is there now, has replaced at
+// an address; nil where there is none.
+func (s *Set) under(addr uint64, now byte) *byte {
+	for at, p := range s.written {
+		if off := addr - at; off < uint64(len(p.saved)) && p.Kind.code()[off] == now {
+			return &p.saved[off]
+		}
+	}
+	return nil
+}
+
+// FreeHardware is how many more probes of kind Hardware there can be.
+func (s *Set) FreeHardware() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, p := range s.hardware {
+		if p == nil {
+			n++
+		}
+	}
+	return n
 }
 
 // inserted reports whether a probe is in place.
@@ -241,11 +306,15 @@ func (s *Set) debug(but *Probe) (kvm.GuestDebug, uint32) {
 	var d kvm.GuestDebug
 	for i, p := range s.hardware {
 		if p != nil && p != but {
-			// Enabled; on execution, of one byte: R/W and LEN are 0. Bit 10
-			// is always set. Intel SDM vol. 3 §18.2.4.
+			// Enabled; R/W and LEN, which is 0 for execution. Bit 10 is always
+			// set. Intel SDM vol. 3 §18.2.4.
 			d.Control |= kvm.DebugEnable | kvm.DebugHardware
 			d.Regs[i] = p.Addr
 			d.Regs[7] |= 1<<10 | 2<<(2*i)
+			if p.Watch != Execution {
+				length := map[uint8]uint64{1: 0, 2: 1, 4: 3, 8: 2}[p.Size]
+				d.Regs[7] |= (uint64(p.Watch) | length<<2) << (16 + 4*i)
+			}
 		}
 	}
 	if s.breakpoint > 0 {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmm/boot"
+	"vmm/boot/cache"
 	"vmm/cmd/internal/cli"
 	"vmm/console"
 	"vmm/control"
@@ -31,7 +32,9 @@ type bootFlags struct {
 	cpus                   int
 	protocol               protocolFlag
 	kaslr                  kaslrFlag
-	hugePages, debugExit   bool
+	hugePages, thp         bool
+	prefault, debugExit    bool
+	noCache, shareKernel   bool
 	disks                  []machine.Disk
 	nets                   []machine.Net
 	rootfs                 string
@@ -43,7 +46,10 @@ type bootFlags struct {
 	rng                    bool
 	transport              machine.Transport
 	timeout                time.Duration
+	trace                  traceFlags
+	gdb                    gdbFlags
 	json, verbose          bool
+	timing                 timingFlags
 }
 
 func newBoot() *cobra.Command {
@@ -68,6 +74,9 @@ value to the --debug-exit port.`,
   vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --net tap=tap0,queues=2 --cpus 2
   vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --share path=src,tag=src,ro --vsock cid=3,uds=vm.vsock
   vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --balloon size=128M,free-page-reporting --control vm.sock
+  vmm boot --kernel vmlinuz --initrd initrd.cpio --trace boot.jsonl --trace-format jsonl
+  vmm boot --kernel vmlinuz --initrd initrd.cpio --gdb tcp:127.0.0.1:1234 --wait-gdb
+  vmm boot --kernel vmlinuz --initrd initrd.cpio --timeline boot.json --ready console:login
   vmm boot --kernel vmlinux --boot-protocol pvh --timeout 30s </dev/null >boot.log
   vmm boot --kernel apic.flat --append "-smp 1" --debug-exit`,
 		Args: cli.Usage(f.args),
@@ -86,6 +95,10 @@ value to the --debug-exit port.`,
 	fl.Var(&f.protocol, "boot-protocol", "how the kernel is entered: auto, direct (unpacked by vmm),\nlinux64, linux32, pvh or multiboot")
 	fl.Var(&f.kaslr, "kaslr", "random kernel addresses: auto, on (fail where impossible) or off (as linked)")
 	fl.BoolVar(&f.hugePages, "hugepages", false, "take RAM from the host's pool of 2 MiB pages")
+	fl.BoolVar(&f.thp, "thp", false, "ask for transparent huge pages for RAM")
+	fl.BoolVar(&f.prefault, "prefault", false, "take all RAM from the host before the start")
+	fl.BoolVar(&f.noCache, "no-cache", false, "do not keep the unpacked kernel for the next start ($XDG_CACHE_HOME/vmm/unpacked)")
+	fl.BoolVar(&f.shareKernel, "share-kernel", false, "share the pages of kernel and initrd with other machines that do")
 	fl.StringVar(&f.rootfs, "rootfs", "", "image `file` to use as first disk and root file system: --disk path=file, --append \"root=/dev/vda rw\"")
 	fl.Var(&listFlag[machine.Disk]{&f.disks, parseDisk, "disk"}, "disk", "add a disk: path=FILE[,ro][,format=raw|qcow2][,serial=S][,cache=writeback|none]\n[,iops=N][,bw=BYTES][,queues=N]; may be repeated")
 	fl.Var(&listFlag[machine.Net]{&f.nets, parseNet, "net"}, "net", "add a network card: user[,hostfwd=tcp:127.0.0.1:8080-:80]... for a network of its own,\nor tap=NAME[,queues=N] for one of the host's; [,mac=ADDRESS][,pcap=FILE]; may be repeated")
@@ -101,6 +114,9 @@ value to the --debug-exit port.`,
 		"transport", "how the guest reaches virtio devices: auto, mmio or pci")
 	fl.BoolVar(&f.debugExit, "debug-exit", false, "let the guest end the machine through port 0xf4")
 	fl.DurationVar(&f.timeout, "timeout", 0, "end the machine after this `time`, such as 30s (default never)")
+	f.trace.register(fl)
+	f.gdb.register(fl)
+	f.timing.add(cmd)
 	fl.BoolVar(&f.json, "json", false, "say how the machine ended as JSON on standard error")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log what vmm does on standard error")
 	return cmd
@@ -159,6 +175,11 @@ func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 		KASLR:     boot.KASLR(f.kaslr),
 		Memory:    uint64(f.memory),
 		HugePages: f.hugePages,
+		Prefault:  f.prefault,
+
+		TransparentHugePages: f.thp,
+		ShareKernel:          f.shareKernel,
+
 		CPUs:      f.cpus,
 		DebugExit: f.debugExit,
 		Disks:     f.disks,
@@ -169,6 +190,7 @@ func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 		RNG:       f.rng,
 		Transport: f.transport,
 
+		DoorbellExits: f.trace.doorbells,
 		VirtioConsole: f.console == consoleVirtio,
 	}
 	if f.rootfs != "" {
@@ -178,6 +200,10 @@ func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 	}
 	if ownCmdline {
 		cfg.Cmdline = &f.cmdline
+	}
+	if !f.noCache {
+		// Without a home there is no cache, and no reason not to boot.
+		cfg.Cache, _ = cache.Dir()
 	}
 	if cfg.Kernel == "" {
 		var uts unix.Utsname
@@ -223,15 +249,33 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	defer out.Close()
 	defer context.AfterFunc(ctx, out.Abort)()
 	cfg.Console = out
+	timing, err := f.timing.start(&cfg)
+	if err != nil {
+		return err
+	}
+	defer timing.close()
 
 	m, err := machine.New(cfg)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
+	endTrace, err := f.trace.start(m, &liveSymbols{m: m})
+	if err != nil {
+		return err
+	}
+	defer endTrace()
+	endGDB, err := f.gdb.serve(m, func() { cancel(errQuit) }, cfg.Log)
+	if err != nil {
+		return err
+	}
+	gdbStatus := 0
+	defer func() { endGDB(gdbStatus) }()
 	if f.control != "" {
+		counting := &counting{}
+		defer counting.end()
 		server, err := control.Serve(f.control, controlled{
-			Machine: m, stop: func() { cancel(errQuit) }, config: cfg,
+			Machine: m, stop: func() { cancel(errQuit) }, config: cfg, counting: counting,
 			seconds: func() float64 { return time.Since(start).Seconds() },
 		})
 		if err != nil {
@@ -257,7 +301,9 @@ func (f *bootFlags) run(ownCmdline bool) error {
 			cfg.Log.Debug("memory not given back", "error", err)
 		}
 	})
+	stopWaiting := timing.wait(ctx)
 	outcome, err := m.Run(ctx)
+	stopWaiting()
 	trimming.Stop()
 	stopResizing()
 	if err == nil {
@@ -265,12 +311,15 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	}
 	input.Stop()
 	terminal.Restore()
+	endTrace()
 	logs.release()
 
 	r := newReport(outcome, err, context.Cause(ctx))
 	r.Seconds = time.Since(start).Seconds()
 	r.Stats = m.Stats()
+	r.lost(timing.finish(m, cfg.Kernel, r))
 	r.print(os.Stderr, f.json)
+	gdbStatus = r.Status
 	if r.Status != cli.OK {
 		return cli.ExitStatus(r.Status)
 	}

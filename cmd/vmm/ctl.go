@@ -85,7 +85,11 @@ type controlled struct {
 	stop    func()
 	config  machine.Config
 	seconds func() float64
+
+	counting *counting
 }
+
+var _ control.Machine = controlled{}
 
 func (c controlled) Stop() { c.stop() }
 

@@ -15,13 +15,16 @@ import (
 func newInspect() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect",
-		Short: "Show what is in a kernel image or an initrd",
+		Short: "Look into a running machine, a kernel image or an initrd",
 		Example: `  vmm inspect kernel /boot/vmlinuz-6.1.0
-  vmm inspect initrd initrd.img`,
+  vmm inspect initrd initrd.img
+  vmm inspect memory-map vm.sock
+  vmm inspect page-tables vm.sock 0xffffffff81000000`,
 		Args: cli.Usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newInspectKernel(), newInspectInitrd())
+	cmd.AddCommand(newInspectKernel(), newInspectInitrd(), newInspectMemoryMap(), newInspectPageTables(),
+		newInspectQueues(), newInspectACPI(), newInspectCPUID(), newInspectSymbols())
 	return cmd
 }
 

@@ -31,7 +31,7 @@ virtual machine on Linux KVM, and shows how that works.`,
   vmm inspect kernel /boot/vmlinuz`,
 	}
 	cli.Prepare(root)
-	root.AddCommand(newBoot(), newCtl(), newDoctor(), newInspect(), newVersion())
+	root.AddCommand(newBoot(), newCtl(), newDoctor(), newInspect(), newTimeline(), newTop(), newTrace(), newVersion())
 	root.AddCommand(elsewhere()...)
 	return root
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/binary"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -42,6 +43,12 @@ func TestScripts(t *testing.T) {
 					return false, err
 				}
 				return err == nil, nil
+			case "gdb":
+				_, err := exec.LookPath("gdb")
+				if err != nil && os.Getenv("VMM_REQUIRE_KVM") != "" {
+					return false, err
+				}
+				return err == nil, nil
 			case "root":
 				return os.Getuid() == 0, nil
 			}
@@ -52,6 +59,12 @@ func TestScripts(t *testing.T) {
 
 // Kernels of a few instructions, entered in long mode.
 var kernels = map[string][]byte{
+	// movb $0x41 and $0x55 to port 0x80, 123 to the boot timer; power off
+	"markers": {
+		0xb0, 0x41, 0xe6, 0x80, 0xb0, 0x55, 0xe6, 0x80,
+		0xb9, 0x00, 0x00, 0x00, 0xc0, 0xc6, 0x01, 123,
+		0x66, 0xba, 0x00, 0x06, 0xb0, 0x34, 0xee, 0xf4,
+	},
 	// Says "hi" on the serial port and switches the machine off.
 	"hello": {
 		0x66, 0xba, 0xf8, 0x03, // mov $0x3f8, %dx

@@ -15,11 +15,14 @@ import (
 type report struct {
 	// Outcome is one of power-off, reset, debug-exit, crash, timeout, signal,
 	// quit and error.
-	Outcome string         `json:"outcome"`
-	Status  int            `json:"status"` // exit status of vmm
-	Message string         `json:"message,omitempty"`
-	Seconds float64        `json:"seconds"` // from the start of vmm
-	Crash   *machine.Crash `json:"crash,omitempty"`
+	Outcome string  `json:"outcome"`
+	Status  int     `json:"status"` // exit status of vmm
+	Message string  `json:"message,omitempty"`
+	Seconds float64 `json:"seconds"` // from the start of vmm
+	// When the guest was ready, and wrote to the boot timer: from exec of vmm.
+	ReadySeconds     *float64       `json:"ready_seconds,omitempty"`
+	BootTimerSeconds *float64       `json:"boot_timer_seconds,omitempty"`
+	Crash            *machine.Crash `json:"crash,omitempty"`
 	machine.Stats
 }
 
@@ -47,6 +50,21 @@ func newReport(o machine.Outcome, err, cause error) *report {
 	return &report{Outcome: "error", Status: cli.Failed, Message: cause.Error()}
 }
 
+// lost notes an error that came when the guest had ended already: what was to
+// be kept of the run is not.
+func (r *report) lost(err error) {
+	switch {
+	case err == nil:
+	case r.Message == "":
+		r.Message = err.Error()
+	default:
+		r.Message += "; " + err.Error()
+	}
+	if err != nil && r.Status == cli.OK {
+		r.Status = cli.Failed
+	}
+}
+
 // print writes the report: as JSON, or for a person and then only what is not
 // as it should be.
 func (r *report) print(w io.Writer, asJSON bool) {
@@ -59,10 +77,19 @@ func (r *report) print(w io.Writer, asJSON bool) {
 		fmt.Fprintf(w, "%s\n", line)
 		return
 	}
+	if s := r.ReadySeconds; s != nil {
+		fmt.Fprintf(w, "vmm: ready after %v\n", duration(*s))
+	}
+	if s := r.BootTimerSeconds; s != nil {
+		fmt.Fprintf(w, "vmm: the boot timer was written to after %v\n", duration(*s))
+	}
 	switch {
 	case r.Crash != nil:
 		fmt.Fprint(w, "vmm: ")
 		_, _ = r.Crash.WriteTo(w)
+		if r.Message != r.Crash.Reason {
+			fmt.Fprintf(w, "vmm: %s\n", r.Message)
+		}
 	case r.Outcome == "timeout":
 		fmt.Fprintf(w, "vmm: %s after %v\n", r.Message, time.Duration(r.Seconds*float64(time.Second)).Round(time.Millisecond))
 	case r.Message != "":

@@ -46,6 +46,8 @@ type Identity struct {
 // capabilities, and one range of memory-mapped registers, BAR 0, of 32 bits. It
 // has no interrupt pin: what interrupts does so with messages.
 type Function struct {
+	// Name is for people.
+	Name string
 	// Moved, if set, is called when the guest puts BAR 0 at another address,
 	// 0 for none. It is called with the function locked.
 	Moved func(old, now uint64)

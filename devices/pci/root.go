@@ -124,24 +124,14 @@ func (r *Root) Window() devices.Device { return (*window)(r) }
 
 type window Root
 
-func (w *window) find(offset uint64) (devices.Device, uint64) {
-	addr := w.base + offset
-	for _, f := range w.functions {
-		if at := f.at.Load(); at != 0 && addr-at < uint64(f.size) {
-			return f.bar, addr - at
-		}
-	}
-	return nil, 0
-}
-
 func (w *window) Read(offset uint64, data []byte) {
-	if d, reg := w.find(offset); d != nil {
+	if d, _, reg := w.Find(offset); d != nil {
 		d.Read(reg, data)
 	}
 }
 
 func (w *window) Write(offset uint64, data []byte) {
-	if d, reg := w.find(offset); d != nil {
+	if d, _, reg := w.Find(offset); d != nil {
 		d.Write(reg, data)
 	}
 }

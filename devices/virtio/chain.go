@@ -15,6 +15,10 @@ type Chain struct {
 	size   uint64   // bytes of all pieces
 }
 
+// Head is the index of the chain's first descriptor, which tells it from the
+// others that are under way.
+func (c *Chain) Head() uint16 { return c.head }
+
 // maxChainBytes is the total length of a chain at the most. virtio §2.7.5.
 const maxChainBytes = 1 << 32
 

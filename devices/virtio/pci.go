@@ -97,6 +97,7 @@ func NewPCI(d Device, c Config, messages []devices.Message) (*PCI, error) {
 	}
 	p.forgetVectors()
 	p.function = pci.NewFunction(p.identity(), &p.bar, barSize)
+	p.function.Name = p.name
 	p.addCapabilities()
 	p.msix = pci.NewMSIX(p.function, messages, barTable, barPending, c.Log)
 	return p, p.fillBAR()
@@ -145,17 +146,16 @@ func structure(kind, size byte, offset, length uint32) []byte {
 func (p *PCI) fillBAR() error {
 	for _, part := range []struct {
 		base, size uint64
-		name       string
 		device     devices.Device
 	}{
-		{barCommon, barPage, "common", (*pciCommon)(p)},
-		{barISR, barPage, "isr", isr{}},
-		{barDevice, barPage, "device", deviceConfig{p.device}},
-		{barNotify, barPage, "notify", (*pciNotify)(p)},
-		{barTable, p.msix.TableSize(), "msix", p.msix.Table()},
-		{barPending, p.msix.PendingSize(), "pending", p.msix.Pending()},
+		{barCommon, barPage, (*pciCommon)(p)},
+		{barISR, barPage, isr{}},
+		{barDevice, barPage, deviceConfig{p.device}},
+		{barNotify, barPage, (*pciNotify)(p)},
+		{barTable, p.msix.TableSize(), p.msix.Table()},
+		{barPending, p.msix.PendingSize(), p.msix.Pending()},
 	} {
-		if err := p.bar.Insert(part.base, part.size, part.name, part.device); err != nil {
+		if err := p.bar.Insert(part.base, part.size, p.name, part.device); err != nil {
 			return err
 		}
 	}

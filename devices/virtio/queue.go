@@ -18,8 +18,8 @@ const MaxQueueSize = 32768
 
 // Queue is the device's side of a split virtqueue. virtio §2.7.
 //
-// Taking chains (Pop, Silence, Listen, Waiting) is for one goroutine, the
-// device's worker; giving them back (Push, PushAll, Notify) for any. What the
+// Taking chains (Pop, NotifySoon, Silence, Listen, Waiting) is for one goroutine,
+// the device's worker; giving them back (Push, PushAll, Notify) for any. What the
 // guest wrote into the rings is copied once and then checked; a ring that makes
 // no sense breaks the queue, which then stays silent until the device is reset.
 type Queue struct {
@@ -38,6 +38,7 @@ type Queue struct {
 	availEvent memory.Half    // the device wants a doorbell at this index
 
 	next     uint16 // index of the next chain to take
+	quiet    uint64 // bytes since NotifySoon last notified
 	broken   bool
 	stopping atomic.Bool // its worker is to end
 
@@ -49,6 +50,9 @@ type Queue struct {
 	doorbell  *devices.Event
 	interrupt devices.Interrupt
 	needReset func(error)
+
+	index    int
+	observer Observer // nil for none
 }
 
 // Flags of the rings. virtio §2.7.6, §2.7.8.
@@ -80,6 +84,9 @@ type QueueConfig struct {
 	Size              uint16
 	Desc, Avail, Used uint64
 	Features          Features
+	// Index is the queue's number, which Observer, if set, is told.
+	Index    int
+	Observer Observer
 }
 
 // NewQueue returns the queue that the driver has set up, in its initial state.
@@ -92,7 +99,7 @@ func NewQueue(m *memory.Guest, c QueueConfig, doorbell *devices.Event, interrupt
 	}
 	q := &Queue{
 		memory: m, size: c.Size, events: c.Features&FeatureEventIdx != 0,
-		doorbell: doorbell, interrupt: interrupt, needReset: needReset,
+		doorbell: doorbell, interrupt: interrupt, needReset: needReset, index: c.Index, observer: c.Observer,
 	}
 	var err error
 	window := func(addr, align, size uint64) []byte {
@@ -134,8 +141,18 @@ func NewQueue(m *memory.Guest, c QueueConfig, doorbell *devices.Event, interrupt
 // Size is the queue's size, in descriptors.
 func (q *Queue) Size() int { return int(q.size) }
 
-// Doorbell is what the driver rings when chains become available.
-func (q *Queue) Doorbell() *devices.Event { return q.doorbell }
+// AwaitDoorbell waits until the driver has made chains available and said so, or
+// the worker is to end.
+func (q *Queue) AwaitDoorbell() {
+	q.doorbell.Wait()
+	if q.observer != nil && !q.Stopping() {
+		q.observer.Rung(q.index)
+	}
+}
+
+// DoorbellFD is the file descriptor of the doorbell, an eventfd, for a worker that
+// waits for more than that. It is read before the queue is looked at.
+func (q *Queue) DoorbellFD() int { return q.doorbell.FD() }
 
 // Stopping reports whether the queue's worker is to end.
 func (q *Queue) Stopping() bool { return q.stopping.Load() }
@@ -172,6 +189,9 @@ func (q *Queue) Pop(c *Chain) bool {
 		return q.fail(err)
 	}
 	q.next++
+	if q.observer != nil {
+		q.observer.Popped(q.index, c)
+	}
 	return true
 }
 
@@ -255,6 +275,9 @@ func (q *Queue) put(head uint16, written uint32) {
 	le.PutUint32(element, uint32(head))
 	le.PutUint32(element[4:], written)
 	q.pushed++
+	if q.observer != nil {
+		q.observer.Pushed(q.index, head, written)
+	}
 }
 
 // publish shows the driver what has been put. The atomic store orders the
@@ -289,6 +312,21 @@ func (q *Queue) Notify() {
 	}
 	if q.availFlags.Load()&availNoInterrupt == 0 {
 		q.interrupt.Signal()
+	}
+}
+
+// quietBytes is how much NotifySoon lets pass: what takes about as long to copy
+// as an interrupt takes.
+const quietBytes = 64 << 10
+
+// NotifySoon is Notify, put off until n and those before amount to a good deal
+// of data: one interrupt for many small requests, and with large ones the driver
+// goes on with the first while the device copies the next. The worker calls
+// Notify when it has no more to do.
+func (q *Queue) NotifySoon(n uint64) {
+	if q.quiet += n; q.quiet >= quietBytes {
+		q.quiet = 0
+		q.Notify()
 	}
 }
 

@@ -126,6 +126,44 @@ func TestInterruptSuppression(t *testing.T) {
 	}
 }
 
+// signals counts interrupts.
+type signals int
+
+func (s *signals) Signal() { *s++ }
+
+// Small chains share an interrupt, a large one has its own, and none is lost.
+func TestNotifySoon(t *testing.T) {
+	d := virtiotest.Start(t, &echo{inactive: true}, 0)
+	r := d.Rings[0]
+	var interrupts signals
+	q, err := virtio.NewQueue(d.Memory, virtio.QueueConfig{Size: uint16(r.Size), Desc: r.Desc, Avail: r.Avail, Used: r.Used}, nil, &interrupts, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := d.In(1)
+	var c virtio.Chain
+	push := func(n uint64) {
+		r.Add(b)
+		if !q.Pop(&c) {
+			t.Fatal("nothing to pop")
+		}
+		q.Push(&c, 1)
+		q.NotifySoon(n)
+		r.Take()
+	}
+	for _, step := range []struct {
+		n    uint64
+		want signals
+	}{{4096, 0}, {4096, 0}, {1 << 20, 1}, {60 << 10, 1}, {4 << 10, 2}, {1, 2}} {
+		if push(step.n); interrupts != step.want {
+			t.Errorf("after %d bytes more: %d interrupts; want %d", step.n, interrupts, step.want)
+		}
+	}
+	if q.Notify(); interrupts != 3 {
+		t.Errorf("in the end: %d interrupts; want 3", interrupts)
+	}
+}
+
 // putIndirect makes a chain of one indirect table and makes it available.
 func putIndirect(d *virtiotest.Driver, bufs ...virtiotest.Buffer) {
 	table := d.In(16 * len(bufs))

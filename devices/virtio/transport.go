@@ -26,7 +26,10 @@ const (
 
 // Config is what a transport connects its device to.
 type Config struct {
+	Name   string // for people
 	Memory *memory.Guest
+	// Observer, if set, is told what happens in the queues.
+	Observer Observer
 	// Log receives what the device and the transport have to say; what a
 	// guest can cause there is not limited in number.
 	Log *slog.Logger
@@ -38,11 +41,13 @@ type Config struct {
 // The device status and what can interrupt are atomic: a device's workers
 // touch nothing else here, so that whoever holds the lock may wait for them.
 type transport struct {
-	device Device
-	info   Info
-	offers Features
-	memory *memory.Guest
-	log    *slog.Logger
+	device   Device
+	name     string
+	observer Observer
+	info     Info
+	offers   Features
+	memory   *memory.Guest
+	log      *slog.Logger
 	// interrupts is how this transport tells the driver something.
 	interrupts interface {
 		// queue is the interrupt of a queue.
@@ -62,6 +67,7 @@ type transport struct {
 	queues        []queueSetup
 	doorbells     []*devices.Event
 	active        bool
+	live          []*Queue // that the device uses, while active
 }
 
 // queueSetup is what the driver has said about a queue.
@@ -73,6 +79,7 @@ type queueSetup struct {
 
 func (t *transport) init(d Device, c Config) error {
 	t.device, t.info, t.memory, t.log = d, d.Info(), c.Memory, c.Log
+	t.name, t.observer = c.Name, c.Observer
 	t.offers = t.info.Features | FeatureIndirect | FeatureEventIdx | FeatureVersion1
 	for range t.info.Queues {
 		doorbell, err := devices.NewEvent()
@@ -193,13 +200,14 @@ func (t *transport) activate() error {
 		}
 		q, err := NewQueue(t.memory, QueueConfig{
 			Size: setup.size, Desc: setup.desc, Avail: setup.avail, Used: setup.used, Features: t.accepted,
+			Index: i, Observer: t.observer,
 		}, t.doorbells[i], t.interrupts.queue(i), t.needReset)
 		if err != nil {
 			return fmt.Errorf("queue %d: %w", i, err)
 		}
 		env.Queues[i] = q
 	}
-	t.active = true
+	t.active, t.live = true, env.Queues
 	return t.device.Activate(env)
 }
 
@@ -207,7 +215,7 @@ func (t *transport) activate() error {
 // virtio §2.1.2, §2.4.
 func (t *transport) reset() {
 	t.device.Reset()
-	t.active = false
+	t.active, t.live = false, nil
 	t.forget()
 }
 

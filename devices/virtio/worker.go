@@ -21,7 +21,7 @@ func StartWorker(q *Queue, serve func()) *Worker {
 			if q.Stopping() {
 				return
 			}
-			q.doorbell.Wait()
+			q.AwaitDoorbell()
 		}
 	})
 }

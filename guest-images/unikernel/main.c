@@ -120,7 +120,7 @@ _Noreturn void main(const struct start_info *info) {
 		const char *line = console_line();
 		if (line && strcmp(line, "poweroff") == 0)
 			power_off();
-		if (!more)
+		if (!more && !line)
 			rest();
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	sums "gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/link/channel"
 	"gvisor.dev/gvisor/pkg/tcpip/link/ethernet"
@@ -65,8 +66,9 @@ func newGateway(w *wire, forwards []netdev.Forward) (*gateway, error) {
 		link: channel.New(wireQueue, netdev.UserMTU, gatewayMAC),
 		wire: w,
 	}
-	// The guest's checksums are not looked at: it may leave them out.
-	g.link.LinkEPCapabilities |= stack.CapabilityRXChecksumOffload
+	// The guest's checksums are not looked at: it may leave them out. Those
+	// for the guest are send's.
+	g.link.LinkEPCapabilities |= stack.CapabilityRXChecksumOffload | stack.CapabilityTXChecksumOffload
 	if err := g.configure(); err != nil {
 		return nil, err
 	}
@@ -126,7 +128,7 @@ func (g *gateway) serve() error {
 	if err != nil {
 		return fmt.Errorf("DNS: %w", err)
 	}
-	names, err := dns.New(packets, connections, []types.Zone{{
+	names, err := dns.New(patient{packets}, connections, []types.Zone{{
 		Name:    "vmm.internal.",
 		Records: []types.Record{{Name: "gateway", IP: gatewayIP}, {Name: "host", IP: hostIP}},
 	}})
@@ -137,6 +139,13 @@ func (g *gateway) serve() error {
 	go func() { _ = names.ServeTCP() }()
 	return g.serveDHCP()
 }
+
+// patient is a connection without deadlines, for a server that would look up
+// every two seconds to see whether it should end. It ends with its connection,
+// and an idle machine wakes nobody.
+type patient struct{ net.PacketConn }
+
+func (patient) SetReadDeadline(time.Time) error { return nil }
 
 func (g *gateway) serveDHCP() error {
 	var queue waiter.Queue
@@ -222,12 +231,31 @@ func (g *gateway) receive() {
 func (g *gateway) send() {
 	for {
 		packet := g.link.ReadContext(context.Background())
-		view := packet.ToView()
-		_, err := g.wire.send(view.AsSlice())
-		view.Release()
+		left := g.checksum(packet)
+		err := g.wire.send(packet.AsSlices(), left)
 		packet.DecRef()
 		if err != nil {
 			return // closed
 		}
 	}
+}
+
+// checksum puts a checksum into a frame for the guest, or only its start where
+// the guest does not need more: its wire is memory, which loses nothing. What
+// is not TCP has all it needs: of UDP over IPv4 the checksum may be 0, for none.
+// RFC 9293 §3.1, RFC 768.
+func (g *gateway) checksum(packet *stack.PacketBuffer) *checksum {
+	if packet.TransportProtocolNumber != tcp.ProtocolNumber {
+		return nil
+	}
+	ip, segment := header.IPv4(packet.NetworkHeader().Slice()), header.TCP(packet.TransportHeader().Slice())
+	sum := header.PseudoHeaderChecksum(tcp.ProtocolNumber, ip.SourceAddress(), ip.DestinationAddress(), ip.PayloadLength())
+	segment.SetChecksum(0)
+	if g.wire.partial.Load() {
+		segment.SetChecksum(sum)
+		start := len(packet.LinkHeader().Slice()) + len(ip)
+		return &checksum{start: start, offset: header.TCPChecksumOffset}
+	}
+	segment.SetChecksum(^segment.CalculateChecksum(sums.Combine(sum, packet.Data().Checksum())))
+	return nil
 }

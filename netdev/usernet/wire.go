@@ -1,8 +1,10 @@
 package usernet
 
 import (
+	"encoding/binary"
 	"io"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -11,8 +13,24 @@ import (
 	"vmm/netdev"
 )
 
-// wire is the network's end: frames without the header that the guest's have.
-type wire struct{ syscall.RawConn }
+// wire is the network's end of the wire to the guest. One goroutine may receive
+// while another sends; neither allocates.
+type wire struct {
+	raw syscall.RawConn
+	// partial is set while the guest takes frames whose checksums are left to
+	// do.
+	partial atomic.Bool
+	in, out transfer
+}
+
+// transfer moves frames in one direction.
+type transfer struct {
+	header [netdev.HeaderSize]byte // in front of each frame
+	vector memory.Vector
+	n      int // what the last system call answered
+	err    error
+	try    func(fd uintptr) bool // makes it; false to wait and try again
+}
 
 func newWire(fd int) (*wire, error) {
 	// So that waiting for a frame takes a goroutine, and not a thread.
@@ -20,49 +38,60 @@ func newWire(fd int) (*wire, error) {
 		return nil, err
 	}
 	raw, err := os.NewFile(uintptr(fd), "wire").SyscallConn()
-	return &wire{raw}, err
+	w := &wire{raw: raw}
+	w.in.try = func(fd uintptr) bool {
+		w.in.n, w.in.err = w.in.vector.Readv(int(fd))
+		return w.in.err != unix.EAGAIN
+	}
+	w.out.try = func(fd uintptr) bool {
+		w.out.n, w.out.err = w.out.vector.Writev(int(fd))
+		return w.out.err != unix.EAGAIN
+	}
+	return w, err
 }
+
+// receive reads a frame from the guest, without its header. That it may lack its
+// checksum does no harm: the network does not look at it. Of a message that is no
+// frame it returns 0 bytes.
+func (w *wire) receive(p []byte) (int, error) {
+	t := &w.in
+	t.vector.Set([][]byte{t.header[:], p})
+	if err := w.raw.Read(t.try); err != nil {
+		return 0, err
+	}
+	switch {
+	case t.err != nil:
+		return 0, t.err
+	case t.n == 0:
+		return 0, io.EOF
+	case t.n == netdev.UserOffloadSize:
+		w.partial.Store(t.header[0]&unix.TUN_F_CSUM != 0)
+	}
+	return max(t.n-netdev.HeaderSize, 0), nil
+}
+
+// checksum says of a frame that the sum from one place on, over a start that is
+// already there, is to be stored at another place: struct virtio_net_hdr_v1.
+type checksum struct{ start, offset int }
 
 // Flags of the header. virtio §5.1.6.
-const flagDataValid = 2 // the checksum is known to be right: the guest need not look
+const flagNeedsChecksum = 1
 
-// receive reads a frame from the guest. That it may lack its checksum does no
-// harm: the network does not look at it.
-func (w *wire) receive(p []byte) (int, error) {
-	return w.frame(p, [netdev.HeaderSize]byte{}, w.read)
-}
-
-// send sends a frame to the guest.
-func (w *wire) send(p []byte) (int, error) {
-	return w.frame(p, [netdev.HeaderSize]byte{0: flagDataValid, 10: 1}, w.write)
-}
-
-func (w *wire) frame(p []byte, header [netdev.HeaderSize]byte, move func(*memory.Vector) (int, error)) (int, error) {
-	var v memory.Vector
-	v.Set([][]byte{header[:], p})
-	n, err := move(&v)
-	return max(n-netdev.HeaderSize, 0), err
-}
-
-func (w *wire) read(v *memory.Vector) (n int, err error) {
-	if e := w.RawConn.Read(func(fd uintptr) bool {
-		n, err = v.Readv(int(fd))
-		return err != unix.EAGAIN
-	}); e != nil {
-		return 0, e
+// send sends a frame of the given pieces to the guest, with a checksum that is
+// left to do, or nil.
+func (w *wire) send(frame [][]byte, left *checksum) error {
+	t := &w.out
+	clear(t.header[:])
+	t.header[10] = 1 // buffers that it is in
+	if left != nil {
+		t.header[0] = flagNeedsChecksum
+		binary.LittleEndian.PutUint16(t.header[6:], uint16(left.start))
+		binary.LittleEndian.PutUint16(t.header[8:], uint16(left.offset))
 	}
-	if err == nil && n == 0 {
-		err = io.EOF
+	t.vector.Set([][]byte{t.header[:]})
+	t.vector.Add(frame)
+	if err := w.raw.Write(t.try); err != nil {
+		return err
 	}
-	return n, err
-}
-
-func (w *wire) write(v *memory.Vector) (n int, err error) {
-	if e := w.RawConn.Write(func(fd uintptr) bool {
-		n, err = v.Writev(int(fd))
-		return err != unix.EAGAIN
-	}); e != nil {
-		return 0, e
-	}
-	return n, err
+	return t.err
 }

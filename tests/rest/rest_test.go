@@ -65,7 +65,7 @@ func TestConform(t *testing.T) {
 	for _, language := range languages {
 		t.Run(language, func(t *testing.T) {
 			addr, _ := start(t, built(t, language), "60", nil)
-			Conform(t, addr)
+			Conform(t, addr, Full)
 		})
 	}
 }

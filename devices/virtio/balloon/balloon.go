@@ -145,7 +145,7 @@ func (d *Device) Activate(env *virtio.Env) error {
 		}
 	}
 	if env.Has(featureReporting) {
-		start(next(), report)
+		start(next(), reporter(env.Memory))
 	}
 	return nil
 }
@@ -170,19 +170,21 @@ func inflater(m *memory.Guest) func(*virtio.Chain) {
 			// What is not RAM cannot be given back. No error to the guest:
 			// the specification has none, and it hurts only itself.
 			if s, err := m.Slice(uint64(pages[0])*PageSize, uint64(n)*PageSize); err == nil {
-				_ = memory.Discard(s)
+				_ = m.Discard(s)
 			}
 			pages = pages[n:]
 		}
 	}
 }
 
-// report takes memory that the guest does not use for the moment. virtio
-// §5.5.6.6.
-func report(c *virtio.Chain) {
-	for _, piece := range c.Writable {
-		// A failure leaves the host with memory it could do without.
-		_ = memory.Discard(piece)
+// reporter returns what takes memory that the guest does not use for the moment.
+// virtio §5.5.6.6.
+func reporter(m *memory.Guest) func(*virtio.Chain) {
+	return func(c *virtio.Chain) {
+		for _, piece := range c.Writable {
+			// A failure leaves the host with memory it could do without.
+			_ = m.Discard(piece)
+		}
 	}
 }
 

@@ -176,7 +176,7 @@ func (d *Device) Activate(env *virtio.Env) error {
 	for _, q := range env.Queues {
 		if q != nil {
 			s := &server{device: d, queue: q}
-			d.workers = append(d.workers, virtio.StartWorker(q, s.serve))
+			d.workers = append(d.workers, virtio.StartLoop(q, s.loop))
 		}
 	}
 	return nil
@@ -225,7 +225,9 @@ func (d *Device) thread() {
 		if !ok {
 			return
 		}
+		server := r.server
 		r.finish(r.serve(true))
+		server.queue.Notify()
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"vmm/devices/virtio"
 	"vmm/memory"
+	"vmm/uring"
 )
 
 // Types of requests and their results. virtio §5.2.6.
@@ -35,6 +36,7 @@ var typeNames = map[uint32]string{
 // again.
 type request struct {
 	server *server
+	number uint64 // in server.all
 	chain  virtio.Chain
 	vector memory.Vector
 
@@ -56,6 +58,9 @@ type span struct {
 type server struct {
 	device *Device
 	queue  *virtio.Queue
+	all    []*request  // by number
+	ring   *uring.Ring // nil before its first use
+	noRing bool        // the host has none
 
 	mu   sync.Mutex
 	free []*request
@@ -69,7 +74,9 @@ func (s *server) get() *request {
 		s.free = s.free[:last]
 		return r
 	}
-	return &request{server: s}
+	r := &request{server: s, number: uint64(len(s.all))}
+	s.all = append(s.all, r)
+	return r
 }
 
 func (s *server) put(r *request) {
@@ -79,8 +86,11 @@ func (s *server) put(r *request) {
 }
 
 // serve takes all requests that wait. Those that need not wait for the storage
-// are served here and now: that takes less time than to wake somebody else.
+// are served here and now: that takes less time than to wake somebody else. The
+// driver is told of several answers at once: an interrupt costs more than a
+// small request.
 func (s *server) serve() {
+	defer s.queue.Notify()
 	for {
 		r := s.get()
 		if !s.queue.Pop(&r.chain) {
@@ -95,12 +105,14 @@ func (s *server) serve() {
 		if !s.device.admit(r) {
 			return // a reset: the driver does not wait for an answer
 		}
+		size := r.data.Len()
 		status, err := r.serve(false)
 		if err == unix.EAGAIN {
-			s.device.await(r)
+			s.later(r)
 			continue
 		}
 		r.finish(status, err)
+		s.queue.NotifySoon(size)
 	}
 }
 
@@ -117,6 +129,7 @@ func (d *Device) admit(r *request) bool {
 	if delay == 0 {
 		return true
 	}
+	r.server.queue.Notify() // of those before: this may take a while
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	select {
@@ -260,7 +273,7 @@ func (r *request) serveSlow(image Image) error {
 	return nil
 }
 
-// finish answers the driver.
+// finish answers the driver, which is to be told.
 func (r *request) finish(status byte, err error) {
 	s := r.server
 	if err != nil {
@@ -275,6 +288,5 @@ func (r *request) finish(status byte, err error) {
 		}
 	}
 	s.queue.Push(&r.chain, written)
-	s.queue.Notify()
 	s.put(r)
 }

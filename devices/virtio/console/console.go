@@ -105,7 +105,7 @@ func (d *Device) Activate(env *virtio.Env) error {
 		d.signalReady()
 		d.listener = virtio.StartLoop(q, func() {
 			for !q.Stopping() {
-				q.Doorbell().Wait() // there are buffers
+				q.AwaitDoorbell() // there are buffers
 				d.signalReady()
 			}
 		})

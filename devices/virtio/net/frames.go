@@ -31,10 +31,12 @@ type sender struct {
 // that the host refuses is lost, as on any network.
 func (s *sender) serve() {
 	for s.queue.Pop(&s.chain) {
+		size := s.chain.Readable.Len()
 		if s.device.up.Load() {
 			s.send()
 		}
 		s.queue.Push(&s.chain, 0)
+		s.queue.NotifySoon(size)
 	}
 	s.queue.Notify()
 }
@@ -79,7 +81,7 @@ func (r *receiver) loop() {
 			// device is stopped.
 			r.queue.Notify()
 			if !r.queue.Listen() {
-				r.queue.Doorbell().Wait()
+				r.queue.AwaitDoorbell()
 			}
 			r.queue.Silence()
 			continue
@@ -93,9 +95,10 @@ func (r *receiver) loop() {
 			// This queue of the port does not take part, or the port is
 			// gone. A change of the former rings the doorbell.
 			r.queue.Notify()
-			r.queue.Doorbell().Wait()
+			r.queue.AwaitDoorbell()
 		case r.device.up.Load():
 			r.deliver(uint64(n))
+			r.queue.NotifySoon(uint64(n))
 		}
 	}
 }

@@ -169,15 +169,30 @@ func FuzzDevice(f *testing.F) {
 	})
 }
 
+// The cost of a message in the middle of a session: the attributes of a file. What
+// it allocates is the server's library's.
 func BenchmarkMessage(b *testing.B) {
 	folder, err := share.Open(b.TempDir(), false)
 	if err != nil {
 		b.Fatal(err)
 	}
 	d := start(b, folder)
-	out, in := d.Out(message(100, 0xffff, "\x00\x00\x01\x00\x08\x009P2000.L")), d.In(100)
+	const version, attach, getattr = 100, 104, 24
+	in := d.In(200)
+	for _, out := range [][]byte{
+		message(version, 0xffff, "\x00\x00\x01\x00\x08\x009P2000.L"),
+		message(attach, 1, "\x00\x00\x00\x00\xff\xff\xff\xff\x00\x00\x00\x00\x00\x00\x00\x00"),
+	} {
+		if d.Do(0, d.Out(out), in); in.Data[4] != out[4]+1 {
+			b.Fatalf("the answer to message %d: % x", out[4], in.Data[:20])
+		}
+	}
+	out := d.Out(message(getattr, 1, "\x00\x00\x00\x00\xff\x07\x00\x00\x00\x00\x00\x00"))
 	b.ReportAllocs()
 	for b.Loop() {
 		d.Do(0, out, in)
+	}
+	if in.Data[4] != getattr+1 {
+		b.Errorf("the answer: % x", in.Data[:20])
 	}
 }

@@ -222,7 +222,7 @@ func (i *inbox) start(q *virtio.Queue) {
 	i.queue = q
 	i.worker = virtio.StartLoop(q, func() {
 		for !q.Stopping() {
-			q.Doorbell().Wait()
+			q.AwaitDoorbell()
 			i.mu.Lock()
 			i.more.Broadcast()
 			i.mu.Unlock()

@@ -1,9 +1,11 @@
-// uinit is run by u-root's init before the shell. It loads the drivers and does
-// what the word vmm.do=ACTION[:ARGUMENT] on the kernel's command line says;
-// without one, it runs a shell.
+// uinit is run twice. As the first process, it loads the drivers, and makes
+// way for u-root's init, which runs it again. Then it does what the word
+// vmm.do=ACTION[:ARGUMENT] on the kernel's command line says; without one, it
+// runs a shell.
 package main
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -25,11 +27,11 @@ import (
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("uinit: ")
+	if os.Getpid() == 1 {
+		log.Fatal(start())
+	}
 	if err := takeConsole(); err != nil {
 		log.Fatal(err)
-	}
-	if err := loadModules("/modules"); err != nil {
-		log.Print(err)
 	}
 	what := guest.Cmdline("vmm.do")
 	if what == "" {
@@ -43,6 +45,24 @@ func main() {
 	if err := action(argument); err != nil {
 		log.Fatalf("%s: %v", name, err)
 	}
+}
+
+// start loads the drivers, the console's among them, and becomes u-root's init,
+// which needs a console from its start.
+func start() error {
+	modules := loadModules("/modules")
+	if console, err := unix.Open("/dev/console", unix.O_RDWR|unix.O_NOCTTY, 0); err == nil {
+		for _, fd := range []int{0, 1, 2} {
+			if err := unix.Dup2(console, fd); err != nil {
+				return err
+			}
+		}
+	}
+	if modules != nil {
+		log.Print(modules)
+	}
+	const init = "/bbin/init" // and not /init, which is this program
+	return unix.Exec(init, []string{init}, os.Environ())
 }
 
 // takeConsole makes the console itself standard output and error. What init
@@ -118,6 +138,10 @@ var actions = map[string]func(argument string) error{
 	"debugexit": debugExit,
 	"input":     input,
 	"touch":     touch,
+	"serve":     serve,
+	"kexec":     kexec,
+	"markers":   markers,
+	"kallsyms":  func(string) error { return kallsyms() },
 }
 
 func info() error {
@@ -183,4 +207,51 @@ func touch(argument string) error {
 	}
 	fmt.Printf("touched %d MiB\n", n)
 	select {}
+}
+
+// markers tells whoever measures the start that it is over, in the ways that
+// monitors have for that: a value written to port 0x80, and 123 written to
+// Firecracker's boot timer, a byte of memory.
+func markers(argument string) error {
+	value, err := strconv.ParseUint(argument, 0, 8)
+	if err != nil {
+		return err
+	}
+	if err := guest.Outb(0x80, uint8(value)); err != nil {
+		return err
+	}
+	const bootTimer, booted = 0xc000_0000, 123
+	f, err := os.OpenFile("/dev/mem", os.O_RDWR|unix.O_SYNC, 0)
+	if err != nil {
+		return err
+	}
+	page, err := unix.Mmap(int(f.Fd()), bootTimer, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("/dev/mem: %w", err)
+	}
+	page[0] = booted
+	return guest.PowerOff()
+}
+
+// kallsyms prints the number of the kernel's own symbols and their SHA-256, as
+// they are in /proc/kallsyms.
+func kallsyms() error {
+	f, err := os.Open("/proc/kallsyms")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	n, sum := 0, sha256.New()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if line := lines.Text(); !strings.HasSuffix(line, "]") { // of a module
+			fmt.Fprintln(sum, line)
+			n++
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return err
+	}
+	fmt.Printf("symbols: %d\nsha256: %x\n", n, sum.Sum(nil))
+	return guest.PowerOff()
 }

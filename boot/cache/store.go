@@ -1,0 +1,207 @@
+package cache
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vmm/boot"
+	"vmm/memory"
+)
+
+const (
+	kernelSuffix = ".vmlinux"
+	recordSuffix = ".is"
+)
+
+// open opens the kernel that was unpacked from a payload with the given sum. It
+// fails for a file that is not as it was when the cache wrote it.
+func (c *Cache) open(img *boot.Image, sum string) (*boot.Image, error) {
+	is, err := c.record(sum + recordSuffix)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(filepath.Join(c.dir, sum+kernelSuffix))
+	if err != nil {
+		return nil, err
+	}
+	verify := func() error { return unchanged(f, is) }
+	if err := verify(); err != nil {
+		f.Close()
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	kernel, err := img.Unpacked(f, info.Size(), f)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	// Nobody keeps others from writing to the file while it is read; but who
+	// does changes its times.
+	kernel.Verify = verify
+	return kernel, nil
+}
+
+// unchanged fails when a file of the cache is not the one with the given
+// identity, or others may write to it.
+func unchanged(f *os.File, is string) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return err
+	}
+	if identityOf(&st).String() != is || !trusted(&st) {
+		return fmt.Errorf("%s is not as it was", f.Name())
+	}
+	return nil
+}
+
+// unpack unpacks a kernel and keeps it for the next time. The machine does not
+// wait until it is on disk.
+func (c *Cache) unpack(img *boot.Image, sum string) (*boot.Image, error) {
+	vmlinux, free, err := img.UnpackTo(memory.Scratch)
+	if err != nil {
+		return nil, err
+	}
+	read := make(chan struct{}) // closed when the machine has read it
+	kernel, err := img.Unpacked(bytes.NewReader(vmlinux), int64(len(vmlinux)), closer(func() error { close(read); return nil }))
+	if err != nil {
+		return nil, errors.Join(err, free())
+	}
+	c.writers.Go(func() {
+		if err := c.store(sum, vmlinux); err != nil {
+			c.log.Debug("kernel not kept in the cache", "error", err)
+		}
+		<-read
+		if err := free(); err != nil {
+			c.log.Debug("kernel's memory not given back", "error", err)
+		}
+	})
+	return kernel, nil
+}
+
+// closer is a function as an io.Closer.
+type closer func() error
+
+func (c closer) Close() error { return c() }
+
+// store writes a kernel to disk.
+func (c *Cache) store(sum string, vmlinux []byte) error {
+	var free unix.Statfs_t
+	if err := unix.Statfs(c.dir, &free); err != nil {
+		return err
+	}
+	if left := free.Bavail * uint64(free.Bsize); left < 2*uint64(len(vmlinux)) {
+		return fmt.Errorf("the disk has only %d MiB left", left>>20)
+	}
+	var is identity
+	err := c.replace(sum+kernelSuffix, func(f *os.File) error {
+		if err := writeSparse(f, vmlinux); err != nil {
+			return err
+		}
+		// So that after a power failure the file is whole or absent.
+		return unix.Fdatasync(int(f.Fd()))
+	})
+	if err != nil {
+		return err
+	}
+	// Of the file as it is now: the renaming has changed its times once more.
+	f, err := os.Open(filepath.Join(c.dir, sum+kernelSuffix))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if is, err = identify(f); err != nil {
+		return err
+	}
+	if err := c.setRecord(sum+recordSuffix, is.String()); err != nil {
+		return err
+	}
+	return c.evict(sum)
+}
+
+// writeSparse writes data to an empty file, and leaves holes where pages are
+// zero.
+func writeSparse(f *os.File, data []byte) error {
+	err := memory.NonZero(data, func(off int, run []byte) error {
+		_, err := f.WriteAt(run, int64(off))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return f.Truncate(int64(len(data)))
+}
+
+const (
+	// abandoned is the age at which a file in the making is nobody's.
+	abandoned = time.Hour
+	// maxRecords is how many records of users' files are kept.
+	maxRecords = 1000
+)
+
+// evict removes kernels until the rest fits the limit, those first that have not
+// been read for longest, but not the one with the given sum; and what belongs to
+// kernels that are gone.
+func (c *Cache) evict(keep string) error {
+	entries, err := os.ReadDir(c.dir)
+	if err != nil {
+		return err
+	}
+	type file struct {
+		name string
+		used time.Time
+		size int64
+	}
+	var kernels, records []file
+	total := int64(0)
+	for _, e := range entries {
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(c.dir, e.Name()), &st); err != nil {
+			continue // another vmm was faster
+		}
+		used := time.Unix(0, max(st.Atim.Nano(), st.Mtim.Nano()))
+		f := file{e.Name(), used, st.Blocks * 512}
+		switch {
+		case strings.HasSuffix(e.Name(), kernelSuffix):
+			kernels = append(kernels, f)
+			total += f.size
+		case strings.HasPrefix(e.Name(), "of-"):
+			records = append(records, f)
+		case strings.HasPrefix(e.Name(), "new-") && time.Since(used) > abandoned:
+			c.remove(e.Name())
+		}
+	}
+	oldest := func(a, b file) int { return a.used.Compare(b.used) }
+	slices.SortFunc(kernels, oldest)
+	for _, k := range kernels {
+		if sum := strings.TrimSuffix(k.name, kernelSuffix); total > c.limit && sum != keep {
+			c.remove(k.name)
+			c.remove(sum + recordSuffix)
+			total -= k.size
+		}
+	}
+	slices.SortFunc(records, oldest)
+	for _, r := range records[:max(0, len(records)-maxRecords)] {
+		c.remove(r.name)
+	}
+	return nil
+}
+
+// remove removes a file, which another vmm may have done before.
+func (c *Cache) remove(name string) {
+	if err := os.Remove(filepath.Join(c.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.log.Debug("not removed from the cache", "error", err)
+	}
+}

@@ -1,0 +1,74 @@
+package machine
+
+import (
+	"cmp"
+	"slices"
+
+	"vmm/boot"
+	"vmm/devices"
+	"vmm/devices/virtio"
+	"vmm/memory"
+)
+
+// Queues are the machine's virtio devices with their queues.
+func (m *Machine) Queues() []virtio.State {
+	all := []virtio.State{}
+	for _, t := range m.transports {
+		all = append(all, t.State())
+	}
+	return all
+}
+
+// Area is a piece of an address space: ports, or guest-physical memory.
+type Area struct {
+	memory.Range
+	Name string
+	// Kind is "RAM", "device", or "KVM" for what KVM answers.
+	Kind string
+	// Contents are what lay there when the guest began, of RAM.
+	Contents []boot.Place
+}
+
+// MemoryMap is the guest-physical address space.
+func (m *Machine) MemoryMap() []Area {
+	var all []Area
+	places := m.entry.Places()
+	for _, r := range m.memory.Regions() {
+		ram := Area{Range: r.Range, Name: "RAM", Kind: "RAM"}
+		for _, p := range places {
+			if r.Contains(p.Start, p.Size) {
+				ram.Contents = append(ram.Contents, p)
+			}
+		}
+		all = append(all, ram)
+	}
+	all = append(all, areas(&m.mmio)...)
+	all = append(all, kvmAreas()...)
+	return sorted(all)
+}
+
+// Ports is the space of I/O ports.
+func (m *Machine) Ports() []Area {
+	return sorted(append(areas(&m.ports), kvmPorts()...))
+}
+
+func sorted(all []Area) []Area {
+	slices.SortFunc(all, func(a, b Area) int { return cmp.Compare(a.Start, b.Start) })
+	return all
+}
+
+// areas are the devices of a bus, and what is in those that lead to others.
+func areas(b *devices.Bus) []Area {
+	var all []Area
+	b.Each(func(base, size uint64, name string, d devices.Device) {
+		all = append(all, Area{Range: memory.Range{Start: base, Size: size}, Name: name, Kind: "device"})
+		if list, ok := d.(interface {
+			Each(func(base, size uint64, name string))
+		}); ok {
+			list.Each(func(base, size uint64, name string) {
+				all = append(all, Area{Range: memory.Range{Start: base, Size: size}, Name: name, Kind: "device"})
+			})
+		}
+	})
+	return all
+}

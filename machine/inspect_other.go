@@ -1,0 +1,39 @@
+//go:build !amd64
+
+package machine
+
+import (
+	"sync/atomic"
+
+	"vmm/boot/acpi"
+	"vmm/boot/kallsyms"
+	"vmm/cpuid"
+	"vmm/paging"
+)
+
+func kvmAreas() []Area { return nil }
+func kvmPorts() []Area { return nil }
+
+// ACPI are the firmware's tables.
+func (m *Machine) ACPI() ([]acpi.Found, error) { return nil, errArchitecture() }
+
+// Translate walks a vCPU's page tables for a linear address.
+func (m *Machine) Translate(int, uint64) (paging.Walk, error) {
+	return paging.Walk{}, errArchitecture()
+}
+
+// Mappings calls f with what a vCPU's page tables map.
+func (m *Machine) Mappings(int, func(paging.Range) bool) (paging.Mode, bool, error) {
+	return 0, false, errArchitecture()
+}
+
+// CPUID is what CPUID says on a vCPU.
+func (m *Machine) CPUID(int) ([]cpuid.Leaf, error) { return nil, errArchitecture() }
+
+// SupportedCPUID is what KVM says that CPUID may say in a guest.
+func SupportedCPUID() ([]cpuid.Leaf, error) { return nil, errArchitecture() }
+
+// KernelSymbols are the symbols of the guest's Linux kernel.
+func (m *Machine) KernelSymbols() (*kallsyms.Table, error) { return nil, errArchitecture() }
+
+type standing struct{ stay atomic.Bool }
