@@ -66,16 +66,31 @@ func of(pid int, guest int64) (Memory, error) {
 	return m, nil
 }
 
+// parseSmaps adds up the mappings of a process. A guest's RAM may be several of
+// them, side by side.
 func parseSmaps(text []byte, guest int64) Memory {
 	var m Memory
-	var size int64
+	var size, rss int64 // of mappings side by side
+	var end string      // of the last
+	flush := func() {
+		if guest == 0 || size < guest/2 {
+			m.OutsideGuest += rss
+		}
+		size, rss = 0, 0
+	}
 	lines := bufio.NewScanner(bytes.NewReader(text))
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		name, rest, ok := strings.Cut(lines.Text(), ":")
-		if !ok || strings.ContainsAny(name, " -") {
-			continue // the line that begins a mapping
+		if from, to, anonymous, ok := parseMapping(lines.Text()); ok {
+			if from != end || !anonymous {
+				flush()
+			}
+			if end = to; !anonymous {
+				end = "" // nothing continues a file
+			}
+			continue
 		}
+		name, rest, _ := strings.Cut(lines.Text(), ":")
 		n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(rest, "kB")), 10, 64)
 		if err != nil {
 			continue
@@ -83,19 +98,30 @@ func parseSmaps(text []byte, guest int64) Memory {
 		n *= 1024
 		switch name {
 		case "Size":
-			size = n
+			size += n
 		case "Rss":
+			rss += n
 			m.RSS += n
-			if guest == 0 || size < guest/2 {
-				m.OutsideGuest += n
-			}
 		case "Pss":
 			m.PSS += n
 		case "Private_Dirty":
 			m.PrivateDirty += n
 		}
 	}
+	flush()
 	return m
+}
+
+// parseMapping reads the line with which a mapping begins:
+//
+//	7f0010000000-7f0010100000 r-xp 00000000 08:01 1234   /usr/bin/vmm
+func parseMapping(line string) (from, to string, anonymous, ok bool) {
+	words := strings.Fields(line)
+	if len(words) < 5 || len(words[1]) != 4 {
+		return "", "", false, false
+	}
+	from, to, ok = strings.Cut(words[0], "-")
+	return from, to, words[4] == "0", ok
 }
 
 // field reads a number of kB from a file such as /proc/meminfo.

@@ -16,6 +16,16 @@ Pss:               30000 kB
 Shared_Clean:          0 kB
 Private_Dirty:     29000 kB
 VmFlags: rd wr mr mw me ac
+7f0008000000-7f0008001000 rw-p 00000000 00:00 0
+Size:                  4 kB
+Rss:                   4 kB
+Pss:                   4 kB
+Private_Dirty:         4 kB
+7f0009000000-7f0009001000 rw-p 00000000 00:00 0
+Size:                  4 kB
+Rss:                   4 kB
+Pss:                   4 kB
+Private_Dirty:         4 kB
 7f0010000000-7f0010100000 r-xp 00000000 08:01 1234   /usr/bin/vmm: a name
 Size:               1024 kB
 Rss:                 800 kB
@@ -23,7 +33,7 @@ Pss:                 400 kB
 Private_Dirty:         0 kB
 THPeligible:           0
 `
-	want := Memory{PSS: 30400 << 10, PrivateDirty: 29000 << 10, RSS: 30800 << 10, OutsideGuest: 800 << 10}
+	want := Memory{PSS: 30408 << 10, PrivateDirty: 29008 << 10, RSS: 30808 << 10, OutsideGuest: 804 << 10}
 	if diff := cmp.Diff(want, parseSmaps([]byte(text), 128<<20)); diff != "" {
 		t.Error(diff)
 	}
