@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"vmm/bench/cgroup"
 	"vmm/bench/load"
 	"vmm/bench/netlab"
@@ -217,10 +219,12 @@ func (r *running) close() error {
 	return errors.Join(err, p.close())
 }
 
-// Files of the kernel that are used to begin with a cold page cache.
+// dropCaches empties the host's page cache. What was written stays only once it is
+// on disk.
 func dropCaches() error {
+	unix.Sync()
 	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
-		return fmt.Errorf("--cold: empty the page cache: %w", err)
+		return fmt.Errorf("empty the page cache: %w", err)
 	}
 	return nil
 }

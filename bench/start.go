@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"vmm/bench/load"
 	"vmm/bench/phases"
+	"vmm/bench/result"
 	"vmm/bench/runtime"
 	"vmm/bench/stats"
 )
@@ -27,7 +31,60 @@ func (h *host) planStart(s *subject) []*trial {
 			})
 		}
 	}
-	return all
+	return append(all, &trial{
+		id: "read", weight: 1,
+		run: func(ctx context.Context, r *recorder) error { return h.trialRead(ctx, r, s) },
+	})
+}
+
+// trialRead finds out how much of what an instance is started from is really read:
+// what of it is in the page cache after a start with an empty one.
+func (h *host) trialRead(ctx context.Context, r *recorder, s *subject) error {
+	if _, err := exec.LookPath("fincore"); err != nil {
+		return notTried("what a start reads: fincore is not installed (Debian: apt-get install util-linux-extra)")
+	}
+	if err := dropCaches(); err != nil {
+		return err
+	}
+	i, _, err := h.up(ctx, s, wish{})
+	if err != nil {
+		return err
+	}
+	read, err := inPageCache(s.files)
+	if err := errors.Join(err, i.close()); err != nil {
+		return err
+	}
+	r.sample("read", 0, 0, float64(read))
+	return nil
+}
+
+// inPageCache is how many bytes of files the page cache holds.
+func inPageCache(files []result.File) (int64, error) {
+	args := []string{"--bytes", "--noheadings", "--raw", "--output", "RES"}
+	for _, f := range files {
+		err := filepath.WalkDir(f.Path, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() {
+				args = append(args, path)
+			}
+			return err
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	out, err := exec.Command("fincore", args...).Output()
+	if err != nil {
+		return 0, fmt.Errorf("fincore: %w", err)
+	}
+	var sum int64
+	for _, word := range strings.Fields(string(out)) {
+		n, err := strconv.ParseInt(word, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("fincore: %w", err)
+		}
+		sum += n
+	}
+	return sum, nil
 }
 
 func (h *host) trialStart(ctx context.Context, r *recorder, s *subject, parallel int) error {
@@ -36,7 +93,7 @@ func (h *host) trialStart(ctx context.Context, r *recorder, s *subject, parallel
 	}
 	if h.options.Cold {
 		if err := dropCaches(); err != nil {
-			return err
+			return fmt.Errorf("--cold: %w", err)
 		}
 	}
 	if parallel == 1 {

@@ -232,9 +232,9 @@ func minimum(r *result.Run) (*Figure, error) {
 
 func images(r *result.Run) (*Figure, error) {
 	f := newFigure("images", "What has to be there to start one",
-		"Bytes on disk of all that an instance is started from, without the runtime's own program: the application, and where there is one the kernel, the initial RAM disk and the disk.",
+		"Bytes on disk of all that an instance is started from, without the runtime's own program: the application, and where there is one the kernel, the initial RAM disk and the disk. Read is what of it was in the page cache after a start with an empty one, the kernel's reading ahead included.",
 		"MiB", "")
-	f.Columns = []string{"runtime", "on disk", "size", "files"}
+	f.Columns = []string{"runtime", "on disk", "size", "read", "files"}
 	var list []bar
 	var colors []color.Color
 	for _, s := range subjects(r) {
@@ -247,10 +247,11 @@ func images(r *result.Run) (*Figure, error) {
 		if disk == 0 {
 			continue
 		}
+		read := r.Values("start", s, "read", -1)
 		v := float64(disk) / (1 << 20)
 		list = append(list, bar{name: label(s), parts: []float64{v}, label: size(float64(disk), 1)})
 		colors = append(colors, colorOf(r, s))
-		f.Rows = append(f.Rows, []string{label(s), size(float64(disk), 1), size(float64(bytes), 1), strings.Join(names, "; ")})
+		f.Rows = append(f.Rows, []string{label(s), size(float64(disk), 1), size(float64(bytes), 1), size(stats.Quantile(read, 0.5), len(read)), strings.Join(names, "; ")})
 	}
 	f.bars(list, true, func(bar, _ int) color.Color { return colors[bar] })
 	return f, nil

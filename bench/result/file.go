@@ -130,6 +130,9 @@ func ReadLog(dir string, r *Run) (done map[string]bool, err error) {
 			return done, nil
 		}
 		if err != nil {
+			if _, next := reader.Read(); next == io.EOF {
+				return done, nil // the last line, torn when the run was killed
+			}
 			return nil, fmt.Errorf("%s: %w", f.Name(), err)
 		}
 		if line == 1 {
@@ -196,7 +199,8 @@ func orEmpty[T any](list []T) []T {
 	return list
 }
 
-// Load reads results.json of a run's folder.
+// Load reads the results in a run's folder: results.json, and for a run that did
+// not come to its end, samples.csv.
 func Load(dir string) (*Run, error) {
 	path := filepath.Join(dir, JSONFile)
 	text, err := os.ReadFile(path)
@@ -213,5 +217,18 @@ func Load(dir string) (*Run, error) {
 	if r.Version != Version {
 		return nil, fmt.Errorf("%s: its format is version %d, and this vmm reads version %d", path, r.Version, Version)
 	}
-	return &r, nil
+	if r.Complete {
+		return &r, nil
+	}
+	// It was interrupted, perhaps before it could write more than its beginning.
+	whole := r
+	whole.Samples, whole.Failures, whole.Facts = nil, nil, nil
+	switch _, err := ReadLog(dir, &whole); {
+	case errors.Is(err, fs.ErrNotExist):
+		return &r, nil
+	case err != nil:
+		return nil, err
+	}
+	whole.Summarize()
+	return &whole, nil
 }

@@ -17,7 +17,7 @@ func Describe(role, path string) (File, error) {
 	if err != nil {
 		return File{}, err
 	}
-	f := File{Role: role, Path: real, Read: -1}
+	f := File{Role: role, Path: real}
 	hash := sha256.New()
 	err = filepath.WalkDir(real, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {

@@ -20,6 +20,7 @@ var Metrics = map[string]Metric{
 	"poll":        {"s", "instances started at once", "mean time between two attempts to connect"},
 	"poll_max":    {"s", "instances started at once", "longest time between two attempts to connect"},
 	"batch":       {"s", "instances started at once", "until the last of the instances has answered"},
+	"read":        {"B", "", "of all that it is started from, what a start from an empty page cache has read into it"},
 	"http_beside": {"s", "instances already running", "start to the first response, beside others that run (suite density)"},
 
 	// Suite memory: what one more instance takes, idle, after its first response.

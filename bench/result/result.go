@@ -70,7 +70,6 @@ type File struct {
 	Path   string `json:"path"`
 	Size   int64  `json:"size"`    // bytes that it has
 	OnDisk int64  `json:"on_disk"` // bytes that it takes
-	Read   int64  `json:"read"`    // bytes of it in the page cache after a start from a cold one; -1: not measured
 	SHA256 string `json:"sha256"`
 }
 

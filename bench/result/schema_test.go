@@ -114,7 +114,7 @@ func example() *Run {
 		},
 		Environment: Environment{Host: Emulated, Mitigations: map[string]string{"meltdown": "Not affected"}, Versions: map[string]string{"go": "go1"}},
 		Subjects: []Subject{
-			{Runtime: "vm", App: "rest-c", Version: "1", Kind: "virtual machine", Files: []File{{"kernel", "/k", 10, 4096, -1, "ab"}}},
+			{Runtime: "vm", App: "rest-c", Version: "1", Kind: "virtual machine", Files: []File{{"kernel", "/k", 10, 4096, "ab"}}},
 			{Runtime: "docker", App: "rest-c", Kind: "container", Missing: "docker is not installed"},
 		},
 	}
@@ -228,6 +228,37 @@ func TestLogKeepsWhatIsDone(t *testing.T) {
 	}
 	if diff := cmp.Diff(Run{Samples: want.Samples, Failures: want.Failures, Facts: want.Facts}, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestKilledRunIsReadFromItsLog(t *testing.T) {
+	dir := t.TempDir()
+	want := example()
+	begun := *want
+	begun.Complete, begun.Samples, begun.Failures, begun.Facts = false, nil, nil, nil
+	if err := begun.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	log, err := OpenLog(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := log.Trial(Outcome{Trial: "start/vm/rest-c/1/0", Samples: want.Samples, Failures: want.Failures, Facts: want.Facts}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := log.f.WriteString("start/vm/rest-c/1/1,sta"); err != nil {
+		t.Fatal(err)
+	}
+	log.Close()
+	got, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want.Samples, got.Samples); diff != "" {
+		t.Error(diff)
+	}
+	if got.Complete || len(got.Summaries) != 2 {
+		t.Errorf("complete %v with %d summaries, want not complete with 2", got.Complete, len(got.Summaries))
 	}
 }
 
