@@ -113,10 +113,6 @@ func (h *host) startOne(ctx context.Context, r *recorder, s *subject) error {
 			return errors.Join(err, p.close())
 		}
 	}
-	began, err := phases.Now()
-	if err != nil {
-		return err
-	}
 	i, err := h.start(s, p)
 	if err != nil {
 		return err
@@ -132,7 +128,11 @@ func (h *host) startOne(ctx context.Context, r *recorder, s *subject) error {
 		if err != nil {
 			return errors.Join(err, i.close())
 		}
-		record(r, s, seen, began)
+		now, err := phases.Now()
+		if err != nil {
+			return errors.Join(err, i.close())
+		}
+		record(r, s, seen, now-time.Since(i.Started))
 	}
 	r.seconds("network", 1, 0, i.network)
 	r.seconds("http", 1, 0, http)
@@ -141,7 +141,8 @@ func (h *host) startOne(ctx context.Context, r *recorder, s *subject) error {
 	return h.recordEnd(r, i, 1, 0)
 }
 
-// record records what was seen of a start that began at a time.
+// record records what was seen of a start that began at a time of the tracer's
+// clock.
 func record(r *recorder, s *subject, seen phases.Seen, began time.Duration) {
 	init := seen.Init
 	if s.Kind == runtime.KindProcess || s.Kind == runtime.KindContainer {

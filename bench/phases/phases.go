@@ -25,16 +25,25 @@ type Tracer struct {
 // MarkInit is what a guest writes to port 0x80 when its first program begins.
 const MarkInit = 0x41
 
-// events are those that the bench wants. kvm_entry comes thousands of times a
-// second: the first is enough, and switches itself off.
+// events are those that the bench wants.
 var events = []struct {
-	name, filter, trigger string
-	guest                 bool
+	name, filter string
+	guest        bool
 }{
-	{"sched/sched_process_exec", "", "", false},
-	{"kvm/kvm_entry", "", "disable_event:kvm:kvm_entry", true},
-	{"kvm/kvm_pio", "port == 0x80", "", true},
+	{"sched/sched_process_exec", "", false},
+	{"kvm/kvm_fpu", "load == 1", true},
+	{"kvm/kvm_pio", "port == 0x80", true},
 }
+
+// kvm_fpu is the last that KVM tells of before a vCPU enters the guest for the first
+// time since KVM_RUN was called. It comes with each such call, and only the first
+// is wanted: enough, done by the first return to the monitor, switches the record
+// of it off. kvm_entry would do too, but there are hosts whose KVM has no such
+// event.
+const (
+	enoughEvent = "kvm/kvm_userspace_exit"
+	enough      = "disable_event:kvm:kvm_fpu"
+)
 
 // New sets the tracing up. Mount is where to mount the file system if it is not
 // there. A host without KVM has a tracer for programs only.
@@ -89,9 +98,9 @@ func (t *Tracer) setup() error {
 		if e.filter != "" {
 			err = errors.Join(err, t.write(filepath.Join(dir, "filter"), e.filter))
 		}
-		if e.trigger != "" {
-			err = errors.Join(err, t.write(filepath.Join(dir, "trigger"), e.trigger))
-		}
+	}
+	if t.guests {
+		err = errors.Join(err, t.write(filepath.Join("events", enoughEvent, "trigger"), enough))
 	}
 	return err
 }
@@ -123,7 +132,7 @@ func (t *Tracer) enable(value string) error {
 
 // Seen is what a start has shown.
 type Seen struct {
-	Guest time.Duration // when a guest was first entered; 0: not seen
+	Guest time.Duration // when a guest was about to be entered first; 0: not seen
 	Init  time.Duration // when the guest's first program said that it begins; 0: not seen
 	Execs []Exec
 }
@@ -169,7 +178,7 @@ func parse(text string) Seen {
 			continue
 		}
 		switch name {
-		case "kvm_entry":
+		case "kvm_fpu":
 			if seen.Guest == 0 {
 				seen.Guest = at
 			}
@@ -205,10 +214,8 @@ func parseTime(s string) (time.Duration, error) {
 // Close removes the tracing instance.
 func (t *Tracer) Close() error {
 	err := t.enable("0")
-	for _, e := range events {
-		if e.trigger != "" {
-			_ = t.write(filepath.Join("events", e.name, "trigger"), "!"+e.trigger)
-		}
+	if t.guests {
+		err = errors.Join(err, t.write(filepath.Join("events", enoughEvent, "trigger"), "!"+enough))
 	}
 	return errors.Join(err, os.Remove(t.dir))
 }

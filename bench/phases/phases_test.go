@@ -14,7 +14,7 @@ func TestParse(t *testing.T) {
 #
 #           TASK-PID     CPU#  |||||  TIMESTAMP  FUNCTION
              vmm-93      [001] .....    12.000100: sched_process_exec: filename=/usr/bin/vmm pid=93 old_pid=93
-             vmm-95      [000] d..1.    12.004321: kvm_entry: vcpu 0, rip 0x1000000
+             vmm-95      [000] d..1.    12.004321: kvm_fpu: load
              vmm-95      [000] .....    12.100000: kvm_pio: pio_write at 0x80 size 1 count 1 val 0x1 
              vmm-95      [000] .....    12.654321: kvm_pio: pio_write at 0x80 size 1 count 1 val 0x41 
              vmm-95      [000] .....    12.700000: kvm_pio: pio_write at 0x80 size 1 count 1 val 0x41 
@@ -27,7 +27,7 @@ func TestParse(t *testing.T) {
 	if diff := cmp.Diff(want, parse(text)); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(Seen{}, parse("nothing\n: \nx: kvm_entry: y\n")); diff != "" {
+	if diff := cmp.Diff(Seen{}, parse("nothing\n: \nx: kvm_fpu: y\n")); diff != "" {
 		t.Errorf("of noise: %s", diff)
 	}
 }
