@@ -29,6 +29,9 @@ func (o *oci) Describe() Description {
 }
 
 func (o *oci) Find() (string, error) {
+	if o.tiny && o.app.Name != "rest-c" {
+		return "", Missing{"its system calls are those of the application rest-c", "give --app rest-c for this runtime"}
+	}
 	path, err := lookFor(o.program, o.get)
 	if err != nil {
 		return "", err
