@@ -80,6 +80,12 @@ func measure(ctx context.Context, o Options, scratch string, tree *cgroup.Tree) 
 	}
 	done := map[string]bool{}
 	if o.Resume {
+		before, err := result.Load(o.Dir)
+		if err != nil {
+			return err
+		}
+		run.Started = before.Started
+		run.Widen(before)
 		if done, err = result.ReadLog(o.Dir, run); err != nil {
 			return err
 		}

@@ -140,6 +140,33 @@ func (r *Run) Summarize() {
 	})
 }
 
+// Widen adds to what was asked for in r, and to its subjects, those of a part of the
+// same run that was before it.
+func (r *Run) Widen(before *Run) {
+	c, b := &r.Config, before.Config
+	for _, lists := range [][2]*[]string{{&c.Suites, &b.Suites}, {&c.Runtimes, &b.Runtimes}, {&c.Apps, &b.Apps}} {
+		*lists[0] = union(*lists[0], *lists[1])
+	}
+	for _, lists := range [][2]*[]int{{&c.Parallel, &b.Parallel}, {&c.Rates, &b.Rates}, {&c.SortSizes, &b.SortSizes}} {
+		*lists[0] = union(*lists[0], *lists[1])
+		slices.Sort(*lists[0])
+	}
+	for _, s := range before.Subjects {
+		if !slices.ContainsFunc(r.Subjects, func(o Subject) bool { return o.Name() == s.Name() }) {
+			r.Subjects = append(r.Subjects, s)
+		}
+	}
+}
+
+func union[T comparable](a, b []T) []T {
+	for _, v := range b {
+		if !slices.Contains(a, v) {
+			a = append(a, v)
+		}
+	}
+	return a
+}
+
 // Values are the samples of a subject's metric, in the order of measurement. An x
 // below 0 means any.
 func (r *Run) Values(suite string, s Subject, metric string, x float64) []float64 {
