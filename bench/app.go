@@ -1,7 +1,9 @@
 package bench
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"os/exec"
@@ -10,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"vmm/bench/runtime"
 	"vmm/image"
@@ -84,6 +88,10 @@ func unpack(from, ready, scratch string) (app runtime.App, err error) {
 		if err := os.MkdirAll(filepath.Join(app.Root, dir), 0o755); err != nil {
 			return app, err
 		}
+	}
+	// A machine's first process has the console for input and output, if it is there.
+	if err := unix.Mknod(filepath.Join(app.Root, "dev", "console"), unix.S_IFCHR|0o600, int(unix.Mkdev(5, 1))); err != nil && !errors.Is(err, fs.ErrExist) {
+		return app, fmt.Errorf("--image: /dev/console: %w", err)
 	}
 	pack := exec.Command("sh", "-c", `find . -mindepth 1 | cpio -o -H newc --quiet >"$0"`, app.Root+".cpio")
 	pack.Dir = app.Root

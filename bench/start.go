@@ -148,7 +148,7 @@ func record(r *recorder, s *subject, seen phases.Seen, began time.Duration) {
 	if s.Kind == runtime.KindProcess || s.Kind == runtime.KindContainer {
 		init = 0
 		for _, e := range seen.Execs { // the last is the application: the runtime's own programs come before
-			if name := filepath.Base(s.app.Command()[0]); filepath.Base(e.File) == name || e.File == s.files[0].Path {
+			if name := filepath.Base(e.File); name == filepath.Base(s.app.Command()[0]) || name == s.app.Name {
 				init = e.At
 			}
 		}
