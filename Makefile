@@ -46,12 +46,14 @@ unikernel: ## build the REST service as a unikernel (cached)
 
 .PHONY: test
 test: packages build ## run all tests: units and tiny guests here, whole systems here or in the lab
+	@guest-images/packages chromium runc crun
 	go test $(UNIT)
 	go test -tags solutions ./examples/...
 	tests/system/run
 
 .PHONY: check
 check: packages build ## formatting, vet, staticcheck, race detector, arm64 build, a little fuzzing
+	@guest-images/packages chromium runc crun
 	@test -z "$$(gofmt -l . | tee /dev/stderr)"
 	go vet ./...
 	go run $(STATICCHECK) ./...
