@@ -128,6 +128,7 @@ func (f *Figure) bars(list []bar, logarithmic bool, colors func(bar, part int) c
 	p.Add(bars{list, colors})
 	p.NominalY(names...)
 	p.Y.Tick.Label.XAlign = draw.XRight
+	p.Y.Padding = 18 // where the page has no such font, another may be wider
 	p.Y.Min, p.Y.Max = -0.6, float64(len(list))-0.4
 	// Room for the labels at the right.
 	if logarithmic && high > 0 {
