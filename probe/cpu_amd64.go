@@ -38,10 +38,11 @@ type CPU struct {
 	single func(*Hit)
 }
 
-// stepLimit is how long one instruction may take. One that takes longer waits,
-// in the guest's page-fault handler say, for an interrupt or another processor.
-// These go on then, at the risk that the probe is hit a second time.
-const stepLimit = 100 * time.Millisecond
+// stepLimit is how long one instruction may take, on the busiest host. One that
+// takes longer waits, in the guest's page-fault handler say, for an interrupt or
+// another processor. These go on then, at the risk that the probe is hit a second
+// time.
+const stepLimit = time.Second
 
 // CPU returns the probes' view of a vCPU.
 func (s *Set) CPU(vcpu *kvm.VCPU) *CPU { return &CPU{set: s, vcpu: vcpu} }

@@ -161,8 +161,8 @@ func TestIdle(t *testing.T) {
 		if err := reach(forwarded); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * time.Second) // connections end, the monitor settles
-		const seconds = 5
+		time.Sleep(time.Second) // connections end, the monitor settles
+		const seconds = 3
 		before := processorTime(t, g.cmd.Process.Pid)
 		time.Sleep(seconds * time.Second)
 		used := (processorTime(t, g.cmd.Process.Pid) - before) / seconds
