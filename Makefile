@@ -44,6 +44,11 @@ app: ## build the REST service in Go and in C (cached)
 unikernel: ## build the REST service as a unikernel (cached)
 	@guest-images/unikernel/build
 
+.PHONY: guest-kernel
+guest-kernel: packages ## make the two kernels for virtual machines, tiny and full (cached)
+	@guest-images/kernel/build tiny
+	@guest-images/kernel/build full
+
 .PHONY: test
 test: packages build ## run all tests: units and tiny guests here, whole systems here or in the lab
 	go test $(UNIT)
