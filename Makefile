@@ -93,6 +93,10 @@ bench-load: packages build ## time from exec of vmm until a kernel runs: make be
 bench-io: packages build ## disks and networks of a guest beside QEMU's microvm, in the lab
 	BENCH_OUT=$(BENCH_OUT) tests/bench/io/run
 
+.PHONY: bench-boot
+bench-boot: packages build ## race vmm, QEMU, gokvm and others on PATH to init, in the lab (BENCH_OUT=DIR keeps the results)
+	@tests/bench/race/run $(BENCH_OUT)
+
 .PHONY: clean
 clean: ## remove what was built here (the cache stays)
 	rm -rf bin
