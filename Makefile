@@ -44,6 +44,11 @@ app: ## build the REST service in Go and in C (cached)
 unikernel: ## build the REST service as a unikernel (cached)
 	@guest-images/unikernel/build
 
+.PHONY: guest-kernel
+guest-kernel: packages ## make the two kernels for virtual machines, tiny and full (cached)
+	@guest-images/kernel/build tiny
+	@guest-images/kernel/build full
+
 .PHONY: test
 test: packages build ## run all tests: units and tiny guests here, whole systems here or in the lab
 	go test $(UNIT)
@@ -87,6 +92,10 @@ bench-load: packages build ## time from exec of vmm until a kernel runs: make be
 .PHONY: bench-io
 bench-io: packages build ## disks and networks of a guest beside QEMU's microvm, in the lab
 	BENCH_OUT=$(BENCH_OUT) tests/bench/io/run
+
+.PHONY: bench-boot
+bench-boot: packages build ## race vmm, QEMU, gokvm and others on PATH to init, in the lab (BENCH_OUT=DIR keeps the results)
+	@tests/bench/race/run $(BENCH_OUT)
 
 .PHONY: clean
 clean: ## remove what was built here (the cache stays)
