@@ -44,6 +44,11 @@ app: ## build the REST service in Go and in C (cached)
 unikernel: ## build the REST service as a unikernel (cached)
 	@guest-images/unikernel/build
 
+.PHONY: guest-kernel
+guest-kernel: packages ## make the two kernels for virtual machines, tiny and full (cached)
+	@guest-images/kernel/build tiny
+	@guest-images/kernel/build full
+
 .PHONY: test
 test: packages build ## run all tests: units and tiny guests here, whole systems here or in the lab
 	@guest-images/packages chromium runc crun
@@ -99,6 +104,9 @@ bench-assets: packages build ## build what 'vmm bench' starts: applications, ker
 bench: packages build ## measure virtual machines against containers and unikernels: the quick suite
 	@guest-images/packages runc crun golang-github-containers-common
 	@bench/quick
+.PHONY: bench-boot
+bench-boot: packages build ## race vmm, QEMU, gokvm and others on PATH to init, in the lab (BENCH_OUT=DIR keeps the results)
+	@tests/bench/race/run $(BENCH_OUT)
 
 .PHONY: clean
 clean: ## remove what was built here (the cache stays)

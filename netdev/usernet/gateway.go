@@ -116,7 +116,7 @@ func (g *gateway) configure() error {
 func (g *gateway) serve() error {
 	nat := map[tcpip.Address]tcpip.Address{tcpip.AddrFromSlice(hostIP): tcpip.AddrFrom4([4]byte{127, 0, 0, 1})}
 	var lock sync.Mutex // over nat, which does not change
-	g.stack.SetTransportProtocolHandler(tcp.ProtocolNumber, forwarder.TCP(g.stack, nat, &lock, false).HandlePacket)
+	proxy{nat}.listen(g.stack)
 	g.stack.SetTransportProtocolHandler(udp.ProtocolNumber, forwarder.UDP(g.stack, nat, &lock, false).HandlePacket)
 
 	at := tcpip.FullAddress{NIC: nic, Addr: tcpip.AddrFromSlice(gatewayIP), Port: 53}

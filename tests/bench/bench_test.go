@@ -43,7 +43,7 @@ func monitors(b *testing.B, floor string) []monitor {
 			return exec.Command(vmm, "boot", "--kernel", kernel, "--memory", strconv.Itoa(memoryMiB)+"M", "--debug-exit")
 		}},
 		{"qemu", func(kernel string) *exec.Cmd {
-			return exec.Command("qemu-system-x86_64", "-M", "microvm", "-accel", "kvm", "-cpu", "host",
+			return exec.Command("qemu-system-x86_64", "-M", "microvm", "-accel", "kvm", "-cpu", "host,-arch-capabilities",
 				"-m", strconv.Itoa(memoryMiB), "-nodefaults", "-no-user-config", "-display", "none",
 				"-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-kernel", kernel)
 		}},

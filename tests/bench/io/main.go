@@ -38,9 +38,9 @@ func main() {
 	flag.StringVar(&c.tools, "tools", "", "image `file` with fio and iperf3")
 	flag.StringVar(&c.images, "images", "", "`folder` with the images cached.img and direct.img")
 	flag.StringVar(&c.jobs, "jobs", strings.Join(allJobs(), ","), "what to measure")
-	flag.IntVar(&c.requests, "requests", 4096, "of each 4 KiB job; a 128th of it in MiB goes over the network")
+	flag.IntVar(&c.requests, "requests", 2048, "of each 4 KiB job; a 128th of it in MiB goes over the network")
 	rounds := flag.Int("rounds", 5, "starts of each monitor")
-	names := flag.String("monitors", "vmm,qemu", "vmm, qemu, or qemu:OPTION:OPTION with pci, mmio, noiothread, threads, native, io_uring")
+	names := flag.String("monitors", "vmm,qemu:pci", "vmm, qemu, or qemu:OPTION:OPTION with pci, mmio, noiothread, threads, native, io_uring")
 	out := flag.String("csv", "", "`file` for the raw data")
 	flag.Parse()
 

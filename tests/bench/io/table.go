@@ -97,7 +97,10 @@ func values(samples []sample, monitor string, j job) []float64 {
 	return v
 }
 
-func median(sorted []float64) float64 { return sorted[len(sorted)/2] }
+func median(sorted []float64) float64 {
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
 
 func spread(sorted []float64, unit string) string {
 	return strings.TrimSpace(fmt.Sprintf("%.3g (%.3g-%.3g) %s", median(sorted), sorted[0], sorted[len(sorted)-1], unit))
