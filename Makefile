@@ -104,6 +104,7 @@ bench-assets: packages build ## build what 'vmm bench' starts: applications, ker
 bench: packages build ## measure virtual machines against containers and unikernels: the quick suite
 	@guest-images/packages runc crun golang-github-containers-common
 	@bench/quick
+
 .PHONY: bench-boot
 bench-boot: packages build ## race vmm, QEMU, gokvm and others on PATH to init, in the lab (BENCH_OUT=DIR keeps the results)
 	@tests/bench/race/run $(BENCH_OUT)
