@@ -49,7 +49,7 @@ func TestControl(t *testing.T) {
 		}
 		v.sh("[ $(wc -l </run/ticks) -gt 5 ]")
 		v.ctl("stop")
-		if r := v.wait(20 * time.Second); r.status != 0 || r.report.Outcome != "stopped" {
+		if r := v.wait(20 * time.Second); r.status != 0 || r.report.Outcome != "quit" {
 			t.Errorf("after stop: exit status %d, %s\n%s", r.status, r.report.Outcome, r.err)
 		}
 		if _, err := os.Stat(v.control); err == nil {
