@@ -51,12 +51,14 @@ guest-kernel: packages ## make the two kernels for virtual machines, tiny and fu
 
 .PHONY: test
 test: packages build ## run all tests: units and tiny guests here, whole systems here or in the lab
+	@guest-images/packages chromium runc crun
 	go test $(UNIT)
 	go test -tags solutions ./examples/...
 	tests/system/run
 
 .PHONY: check
 check: packages build ## formatting, vet, staticcheck, race detector, arm64 build, a little fuzzing
+	@guest-images/packages chromium runc crun
 	@test -z "$$(gofmt -l . | tee /dev/stderr)"
 	go vet ./...
 	go run $(STATICCHECK) ./...
@@ -92,6 +94,16 @@ bench-load: packages build ## time from exec of vmm until a kernel runs: make be
 .PHONY: bench-io
 bench-io: packages build ## disks and networks of a guest beside QEMU's microvm, in the lab
 	BENCH_OUT=$(BENCH_OUT) tests/bench/io/run
+
+.PHONY: bench-assets
+bench-assets: packages build ## build what 'vmm bench' starts: applications, kernel, unikernel, Debian (cached)
+	@guest-images/packages cpio mmdebstrap e2fsprogs
+	@guest-images/bench distro
+
+.PHONY: bench
+bench: packages build ## measure virtual machines against containers and unikernels: the quick suite
+	@guest-images/packages runc crun golang-github-containers-common
+	@bench/quick
 
 .PHONY: bench-boot
 bench-boot: packages build ## race vmm, QEMU, gokvm and others on PATH to init, in the lab (BENCH_OUT=DIR keeps the results)

@@ -148,7 +148,7 @@ func (c *Config) run(cmd *exec.Cmd) error {
 		cmd.Stdout = cmd.Stderr
 	}
 	// A program that is killed may have left its input waiting.
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = 10 * time.Second
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("%s: %w: %s", filepath.Base(cmd.Args[0]), err, last)
 	}

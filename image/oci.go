@@ -3,15 +3,61 @@ package image
 import (
 	"fmt"
 	"io"
+	"os"
+	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
 // openOCI reads the container image in a folder as one archive: its layers, one
-// over the other. OCI Image Layout Specification 1.0.
+// over the other.
 func openOCI(path string) (io.ReadCloser, error) {
+	img, err := openLayout(path)
+	if err != nil {
+		return nil, err
+	}
+	return mutate.Extract(img), nil
+}
+
+// Container is a container image: its files, and how its program is started.
+type Container struct {
+	// Files is an archive of all files.
+	Files io.ReadCloser
+	// Command is the program and its arguments, Env its environment, Dir its
+	// working directory.
+	Command, Env []string
+	Dir          string
+}
+
+// OpenContainer opens a container image: the folder of an OCI layout, or an archive
+// as 'docker save' makes it.
+func OpenContainer(path string) (*Container, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	var img v1.Image
+	if info.IsDir() {
+		img, err = openLayout(path)
+	} else if img, err = tarball.ImageFromPath(path, nil); err != nil {
+		err = fmt.Errorf("%s: neither the folder of an OCI layout nor an archive of 'docker save' with one image: %w", path, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		return nil, fmt.Errorf("%s: configuration: %w", path, err)
+	}
+	c := config.Config
+	return &Container{Files: mutate.Extract(img), Command: append(slices.Clone(c.Entrypoint), c.Cmd...), Env: c.Env, Dir: c.WorkingDir}, nil
+}
+
+// openLayout opens the image in a folder. OCI Image Layout Specification 1.0.
+func openLayout(path string) (v1.Image, error) {
 	folder, err := layout.FromPath(path)
 	if err != nil {
 		return nil, fmt.Errorf("%s: not an OCI image layout: %w", path, err)
@@ -24,7 +70,7 @@ func openOCI(path string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return mutate.Extract(img), nil
+	return img, nil
 }
 
 // find finds the one image for this kind of machine.

@@ -14,6 +14,7 @@ import (
 // this one: what their libraries take to initialize, and the memory for it,
 // every machine would pay for.
 var inTools = []struct{ name, short string }{
+	{"bench", "Measure virtual machines against containers and unikernels"},
 	{"image", "Make disk images"},
 }
 

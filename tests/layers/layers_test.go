@@ -42,7 +42,7 @@ var may = map[string][]string{
 		"vmm/tools",
 		"vmm/trace",
 	},
-	"vmm/cmd/vmm-tools":             {"vmm/cmd/internal/cli", "vmm/image", "vmm/netdev", "vmm/netdev/usernet"},
+	"vmm/cmd/vmm-tools":             {"vmm/bench", "vmm/bench/", "vmm/cmd/internal/cli", "vmm/image", "vmm/netdev", "vmm/netdev/usernet"},
 	"vmm/console":                   {},
 	"vmm/control":                   {"vmm/socket"},
 	"vmm/cpuid":                     {},
@@ -94,6 +94,8 @@ var may = map[string][]string{
 	"vmm/tools":           {},
 	"vmm/tools/toolstest": {},
 	"vmm/trace":           {},
+	"vmm/bench":           {"vmm/bench/", "vmm/image"},
+	"vmm/bench/":          {"vmm/bench/"},
 }
 
 // rule finds the entry of may for a package: its own, or that of the nearest

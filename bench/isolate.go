@@ -1,0 +1,164 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"vmm/bench/isolation"
+	"vmm/bench/load"
+	"vmm/bench/runtime"
+)
+
+func (h *host) planIsolation(s *subject) []*trial {
+	return []*trial{{
+		id: "0", weight: 3,
+		run: func(ctx context.Context, r *recorder) error { return h.trialIsolation(ctx, r, s) },
+	}}
+}
+
+// requests are made while the system calls are traced.
+const requests = 50
+
+// trialIsolation looks at the fence around the workload, and then at the system
+// calls of another instance under strace, which takes that down a little.
+func (h *host) trialIsolation(ctx context.Context, r *recorder, s *subject) error {
+	if err := h.trialFence(ctx, r, s); err != nil {
+		return err
+	}
+	if _, err := exec.LookPath("strace"); err != nil {
+		return notTried("system calls: strace is not installed (Debian: apt-get install strace)")
+	}
+	return h.trialCalls(ctx, r, s)
+}
+
+func (h *host) trialFence(ctx context.Context, r *recorder, s *subject) (err error) {
+	i, _, err := h.up(ctx, s, wish{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, i.close()) }()
+	f, err := isolation.Of(i.Main())
+	if err != nil {
+		return err
+	}
+	r.sample("capabilities", 0, 0, float64(f.Capabilities))
+	r.sample("namespaces", 0, 0, float64(len(f.Namespaces)))
+	r.sample("isolation_threads", 0, 0, float64(f.Threads))
+	r.fact("seccomp", f.Seccomp)
+	r.fact("no_new_privs", fmt.Sprint(f.NoNewPrivs))
+	r.fact("namespaces", strings.Join(f.Namespaces, " "))
+	r.fact("user", f.User)
+	r.fact("kernel", h.kernel(s))
+	open, err := openCalls(s, f)
+	if err != nil {
+		return err
+	}
+	if open >= 0 {
+		r.sample("syscalls_open", 0, 0, float64(open))
+	}
+	return nil
+}
+
+// kernel is the version of the kernel that the application runs on.
+func (h *host) kernel(s *subject) string {
+	switch s.Kind {
+	case runtime.KindUnikernel:
+		return "none: the application is linked with what it needs of one"
+	case runtime.KindVM:
+		for _, f := range s.files {
+			if f.Role == "kernel" {
+				return "its own, Linux " + isolation.KernelVersion(f.Path)
+			}
+		}
+	}
+	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	return "the host's, Linux " + strings.TrimSpace(string(release))
+}
+
+// openCalls is how many system calls of the host the workload may make; -1: not
+// known. A guest can make none: what reaches the host of it are exits to its
+// monitor.
+func openCalls(s *subject, f isolation.Fence) (int, error) {
+	if s.Kind == runtime.KindVM || s.Kind == runtime.KindUnikernel {
+		return 0, nil
+	}
+	if filter, ok := s.Runtime.(interface{ OpenCalls() (int, error) }); ok {
+		if n, err := filter.OpenCalls(); err != nil || n >= 0 {
+			return n, err
+		}
+	}
+	if f.Seccomp != "off" {
+		return -1, nil
+	}
+	return isolation.HostCalls()
+}
+
+func (h *host) trialCalls(ctx context.Context, r *recorder, s *subject) (err error) {
+	file := filepath.Join(h.scratch, "strace-"+s.Name)
+	defer os.Remove(file)
+	w := wish{wrap: isolation.Trace(file)}
+	attach := s.Link == runtime.LinkAddress // started by a daemon
+	if attach {
+		w.wrap = nil
+	}
+	i, _, err := h.up(ctx, s, w)
+	if err != nil {
+		return fmt.Errorf("under strace: %w", err)
+	}
+	closed := false
+	defer func() {
+		if !closed {
+			err = errors.Join(err, i.close())
+		}
+	}()
+	if attach {
+		args := isolation.Attach(file, i.Main())
+		cmd := exec.Command(args[0], args[1:]...)
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+		time.Sleep(settling)
+	}
+	for range requests {
+		if _, err := load.Get(ctx, i.Addr, s.app.Path); err != nil {
+			return fmt.Errorf("under strace: %w", err)
+		}
+	}
+	pids, err := i.group.Processes()
+	if err != nil {
+		return err
+	}
+	threads, err := isolation.Threads(pids)
+	if err != nil {
+		return err
+	}
+	closed = true
+	if err := i.close(); err != nil { // and strace has written everything
+		return err
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	all, workload, err := isolation.Calls(f, threads)
+	if err != nil {
+		return err
+	}
+	if len(workload) == 0 {
+		return errors.New("strace saw no system call of the workload")
+	}
+	r.sample("syscalls", 0, 0, float64(len(workload)))
+	r.fact("syscalls", strings.Join(workload, " "))
+	if !attach {
+		r.sample("syscalls_start", 0, 0, float64(len(all)))
+	}
+	return nil
+}

@@ -1,0 +1,132 @@
+package load
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// serve serves at an address of its own.
+func serve(t *testing.T, h http.HandlerFunc) netip.AddrPort {
+	t.Helper()
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return netip.MustParseAddrPort(s.Listener.Addr().String())
+}
+
+func TestWaitReadySeesTheBeginning(t *testing.T) {
+	// An address where nobody listens yet.
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := netip.MustParseAddrPort(l.Addr().String())
+	l.Close()
+	const after = 200 * time.Millisecond
+	begin := time.Now()
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "here") })}
+	defer server.Close()
+	began := make(chan time.Time, 1)
+	time.AfterFunc(after, func() {
+		l, err := net.Listen("tcp4", addr.String())
+		began <- time.Now()
+		if err == nil {
+			_ = server.Serve(l)
+		}
+	})
+
+	r, err := WaitReady(context.Background(), addr, "/", nil)
+
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at := r.At.Sub(begin); at < after {
+		t.Errorf("ready after %v, and it listened after %v", at, after)
+	}
+	if late := r.At.Sub(<-began); late > 500*time.Millisecond {
+		t.Errorf("found out %v after it listened", late)
+	}
+	if r.Attempts < 10 || r.Mean <= 0 || r.Max < r.Mean {
+		t.Errorf("%d attempts, on average every %v, at the most %v: want one in about a millisecond", r.Attempts, r.Mean, r.Max)
+	}
+}
+
+func TestWaitReadyEnds(t *testing.T) {
+	busy := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := WaitReady(ctx, busy, "/x", nil); err == nil || !strings.Contains(err.Error(), "GET /x with status 503, not 200") {
+		t.Errorf("a service that refuses: %v", err)
+	}
+	gone := make(chan struct{})
+	close(gone)
+	if _, err := WaitReady(context.Background(), netip.MustParseAddrPort("127.0.0.1:1"), "/", gone); err == nil {
+		t.Error("an instance that ended is ready")
+	}
+}
+
+func TestClosedCountsAnswers(t *testing.T) {
+	var served atomic.Int64
+	addr := serve(t, func(http.ResponseWriter, *http.Request) { served.Add(1) })
+	begin := time.Now()
+
+	r := Closed(context.Background(), addr, "/", 4, 300*time.Millisecond, 1)
+
+	took := time.Since(begin).Seconds()
+	if want := float64(served.Load()) / took; r.PerSecond < want*0.9 || r.PerSecond > want*1.1 || r.Failed > 0 {
+		t.Errorf("%v requests a second with %d failed, and the server had %v", r.PerSecond, r.Failed, want)
+	}
+	if r.ClientCPU <= 0 {
+		t.Errorf("client used %v of its processors", r.ClientCPU)
+	}
+}
+
+// A server that stalls for half a second makes every request late that was due
+// meanwhile, not only those that were sent.
+func TestOpenOmitsNothing(t *testing.T) {
+	begin := time.Now()
+	addr := serve(t, func(http.ResponseWriter, *http.Request) {
+		if at := time.Since(begin); at > 200*time.Millisecond && at < 700*time.Millisecond {
+			time.Sleep(700*time.Millisecond - at)
+		}
+	})
+
+	l := Open(context.Background(), addr, "/", 100, time.Second)
+
+	if l.Success != 1 {
+		t.Errorf("%v of the requests were answered, want all", l.Success)
+	}
+	// Half of the requests came during the stall, and waited 250 ms on average.
+	if l.P90 < 300*time.Millisecond || l.Max < 400*time.Millisecond {
+		t.Errorf("p50 %v, p90 %v, max %v: want the stall to be seen in a tenth of them", l.P50, l.P90, l.Max)
+	}
+}
+
+func TestSort(t *testing.T) {
+	addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		var numbers []int
+		if err := json.NewDecoder(r.Body).Decode(&numbers); err != nil || r.URL.Path != "/sort" {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		if len(numbers) != 7 { // one size is left as it came
+			slices.Sort(numbers)
+		}
+		_ = json.NewEncoder(w).Encode(numbers)
+	})
+	if took, err := Sort(context.Background(), addr, 100); err != nil || took <= 0 {
+		t.Errorf("Sort of 100 = %v, %v", took, err)
+	}
+	if _, err := Sort(context.Background(), addr, 7); err == nil || !strings.Contains(err.Error(), "not sorted") {
+		t.Errorf("an answer that is not sorted: %v", err)
+	}
+}

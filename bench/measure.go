@@ -1,0 +1,206 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"vmm/bench/cgroup"
+	"vmm/bench/environ"
+	"vmm/bench/phases"
+	"vmm/bench/result"
+	"vmm/bench/runtime"
+)
+
+// trial is a part of the run that is done as a whole or not at all.
+type trial struct {
+	id      string
+	suite   string
+	subject *subject
+	weight  float64 // of it in the whole run, for the time left
+	run     func(ctx context.Context, r *recorder) error
+}
+
+// recorder takes what a trial finds.
+type recorder struct {
+	trial *trial
+	out   result.Outcome
+}
+
+func (r *recorder) sample(metric string, x float64, index int, value float64) {
+	r.out.Samples = append(r.out.Samples, result.Sample{
+		Trial: r.trial.id, Suite: r.trial.suite, Runtime: r.trial.subject.Name, App: r.trial.subject.app.Name,
+		Metric: metric, X: x, Index: index, Value: value,
+	})
+}
+
+func (r *recorder) seconds(metric string, x float64, index int, d time.Duration) {
+	r.sample(metric, x, index, d.Seconds())
+}
+
+func (r *recorder) fact(name, value string) {
+	r.out.Facts = append(r.out.Facts, result.Fact{
+		Trial: r.trial.id, Suite: r.trial.suite, Runtime: r.trial.subject.Name, App: r.trial.subject.app.Name, Name: name, Value: value,
+	})
+}
+
+func (r *recorder) fail(err error) {
+	r.out.Failures = append(r.out.Failures, result.Failure{
+		Trial: r.trial.id, Suite: r.trial.suite, Runtime: r.trial.subject.Name, App: r.trial.subject.app.Name, Message: oneLine(err),
+	})
+}
+
+// measure does what the options ask for, inside.
+func measure(ctx context.Context, o Options, scratch string, tree *cgroup.Tree) (err error) {
+	h := &host{options: o, scratch: scratch, tree: tree}
+	apps, err := o.applications(scratch)
+	if err != nil {
+		return err
+	}
+	h.tracer, err = phases.New(filepath.Join(scratch, "tracing"))
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "vmm: no phases of a start, only its end: %v\n", err)
+	} else {
+		defer func() { err = errors.Join(err, h.tracer.Close()) }()
+	}
+	subjects := find(o, apps)
+	run := &result.Run{Version: result.Version, Started: time.Now().UTC(), Config: o.Config, Environment: environ.Collect(tree)}
+	for _, a := range apps {
+		if !slices.Contains(run.Config.Apps, a.Name) {
+			run.Config.Apps = append(run.Config.Apps, a.Name)
+		}
+	}
+	for _, s := range subjects {
+		run.Subjects = append(run.Subjects, s.result())
+	}
+	done := map[string]bool{}
+	if o.Resume {
+		before, err := result.Load(o.Dir)
+		if err != nil {
+			return err
+		}
+		run.Started = before.Started
+		run.Widen(before)
+		if done, err = result.ReadLog(o.Dir, run); err != nil {
+			return err
+		}
+	}
+	log, err := result.OpenLog(o.Dir)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	if err := run.Save(o.Dir); err != nil {
+		return err
+	}
+	if c := run.Environment.Caution(); c != "" {
+		fmt.Fprintln(os.Stderr, "vmm:", c)
+	}
+	interrupted := h.all(ctx, h.plan(subjects), done, log, run)
+	run.Finished, run.Complete = time.Now().UTC(), interrupted == nil
+	return errors.Join(interrupted, run.Save(o.Dir))
+}
+
+// find makes the subjects, and looks for what each needs.
+func find(o Options, apps []runtime.App) []*subject {
+	var all []*subject
+	for _, name := range o.Runtimes {
+		for _, app := range apps {
+			s := &subject{Runtime: runtime.New(name, runtime.Assets(o.Assets), app), app: app}
+			s.Description = s.Describe()
+			if s.version, s.missing = s.Find(); s.missing == nil {
+				s.files, s.missing = runtime.ResultFiles(s.Files())
+			}
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// plan lists the trials: suite after suite, and within a suite in random order, so
+// that what changes on the host meanwhile meets all subjects alike.
+func (h *host) plan(subjects []*subject) []*trial {
+	var found []*subject
+	for _, s := range subjects {
+		if s.missing == nil {
+			found = append(found, s)
+		}
+	}
+	builders := map[string]func(*subject) []*trial{
+		"start": h.planStart, "memory": h.planMemory, "rest": h.planRest, "sort": h.planSort,
+		"density": h.planDensity, "isolation": h.planIsolation,
+	}
+	random := rand.New(rand.NewPCG(h.options.Seed, 0))
+	var all []*trial
+	for _, suite := range Suites {
+		if !slices.Contains(h.options.Suites, suite) {
+			continue
+		}
+		var list []*trial
+		for _, s := range found {
+			for _, t := range builders[suite](s) {
+				t.suite, t.subject = suite, s
+				t.id = fmt.Sprintf("%s/%s/%s/%s", suite, s.Name, s.app.Name, t.id)
+				if s.Heavy {
+					t.weight *= 10
+				}
+				list = append(list, t)
+			}
+		}
+		random.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+		all = append(all, list...)
+	}
+	return all
+}
+
+// all does the trials that are not done, and adds what they find to run. The
+// error is that of an interruption: what goes wrong in a trial is its result.
+func (h *host) all(ctx context.Context, trials []*trial, done map[string]bool, log *result.Log, run *result.Run) error {
+	total := 0.0
+	for _, t := range trials {
+		total += t.weight
+	}
+	bar := newProgress(total)
+	defer bar.finish()
+	for _, t := range trials {
+		if !done[t.id] {
+			bar.begin(t.id)
+			r := &recorder{trial: t, out: result.Outcome{Trial: t.id}}
+			err := t.run(ctx, r)
+			if ctx.Err() != nil {
+				return Interrupted{h.options.Dir}
+			}
+			if err != nil {
+				r.fail(err)
+				bar.say(fmt.Sprintf("vmm: %s: %v", t.id, oneLine(err)))
+			}
+			if err := log.Trial(r.out); err != nil {
+				return err
+			}
+			run.Add(r.out)
+		}
+		bar.end(t.weight)
+	}
+	return nil
+}
+
+// Interrupted is the error of a run that was ended before its end.
+type Interrupted struct{ Dir string }
+
+func (i Interrupted) Error() string {
+	return fmt.Sprintf("interrupted; what was measured is in %s: 'vmm bench run --resume -o %s' goes on", i.Dir, i.Dir)
+}
+
+// List looks for all runtimes, with each of the built-in applications.
+func List(assets string) []result.Subject {
+	var all []result.Subject
+	for _, s := range find(Options{Config: result.Config{Runtimes: runtime.Names}, Assets: assets}, runtime.BuiltIn) {
+		all = append(all, s.result())
+	}
+	return all
+}

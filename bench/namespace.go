@@ -1,0 +1,198 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"vmm/bench/cgroup"
+	"vmm/bench/netlab"
+)
+
+// A bench runs as a process in namespaces of its own: for processes, mounts and
+// the network. When it ends, in whatever way, the kernel ends all that it started
+// and removes its network and its mounts. What is left for the process outside is
+// its cgroups, and an empty folder.
+
+// InsideCommand is the hidden command of the process inside.
+const InsideCommand = "inside"
+
+// inside is what the process inside is told, in its environment.
+const insideVariable = "VMM_BENCH_INSIDE"
+
+type inside struct {
+	Options Options
+	Scratch string // the folder for what instances need
+	Cgroup  string // the tree of the run, in the hierarchy
+}
+
+// Run measures what the options ask for. It is what 'vmm bench run' does: the
+// measuring itself is done by another process, see Inside. Interrupting ctx ends
+// that, with its results kept.
+func Run(ctx context.Context, o Options) (err error) {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	if err := prepareDir(&o); err != nil {
+		return err
+	}
+	tree, err := cgroup.New()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tree.Close()) }()
+	scratch, err := makeScratch()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(scratch)) }()
+	text, err := json.Marshal(inside{o, scratch, tree.Name()})
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(self, "bench", InsideCommand)
+	cmd.Env = append(os.Environ(), insideVariable+"="+string(text))
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = nil, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID,
+		Pdeathsig:  syscall.SIGKILL, // and with it, all in its namespace
+		Setpgid:    true,            // Ctrl-C is for this process, which passes it on
+	}
+	// Pdeathsig is about this thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	// The process inside and its threads are where the client is to be.
+	if err := startOn(o.ClientCPUs, cmd); err != nil {
+		return err
+	}
+	again := make(chan os.Signal, 1)
+	release := context.AfterFunc(ctx, func() {
+		fmt.Fprintln(os.Stderr, "\nvmm: ending; once more to end at once, without the results of what is going on")
+		signal.Notify(again, syscall.SIGINT, syscall.SIGTERM)
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if _, ok := <-again; ok {
+			_ = cmd.Process.Kill()
+		}
+	})
+	err = cmd.Wait()
+	if !release() {
+		signal.Stop(again)
+		close(again)
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return Ended(exit.ExitCode())
+	}
+	return err
+}
+
+// Ended is how the process inside ended, which has reported why.
+type Ended int
+
+func (e Ended) Error() string { return fmt.Sprintf("the measuring ended with status %d", int(e)) }
+
+// prepareDir makes the folder for the results, or checks that there is a run to
+// go on with.
+func prepareDir(o *Options) error {
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return err
+	}
+	o.Dir = dir
+	_, err = os.Stat(filepath.Join(dir, "samples.csv"))
+	switch {
+	case o.Resume && err != nil:
+		return fmt.Errorf("--resume: %s holds no run to go on with", dir)
+	case !o.Resume && err == nil:
+		return fmt.Errorf("%s holds a run already: choose another folder with -o, or go on with it with --resume", dir)
+	}
+	return os.MkdirAll(dir, 0o755)
+}
+
+// makeScratch makes the empty folder on which the process inside mounts what is
+// its own, and removes those that runs which were killed have left.
+func makeScratch() (string, error) {
+	base := filepath.Join(os.TempDir(), "vmm-bench-")
+	old, _ := filepath.Glob(base + "*")
+	for _, dir := range old {
+		if _, err := os.Stat("/proc/" + strings.TrimPrefix(dir, base)); errors.Is(err, fs.ErrNotExist) {
+			_ = os.Remove(dir) // if it is empty, and so nobody's
+		}
+	}
+	dir := base + strconv.Itoa(os.Getpid())
+	return dir, os.Mkdir(dir, 0o700)
+}
+
+// startOn starts a command on some processors.
+func startOn(cpus []int, cmd *exec.Cmd) error {
+	var before, wanted unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		return err
+	}
+	for _, c := range cpus {
+		wanted.Set(c)
+	}
+	if err := unix.SchedSetaffinity(0, &wanted); err != nil {
+		return fmt.Errorf("run on processors %v: %w", cpus, err)
+	}
+	return errors.Join(cmd.Start(), unix.SchedSetaffinity(0, &before))
+}
+
+// Inside is the process inside.
+func Inside() error {
+	var in inside
+	if err := json.Unmarshal([]byte(os.Getenv(insideVariable)), &in); err != nil {
+		return fmt.Errorf("%s is for 'vmm bench run' to call: %w", InsideCommand, err)
+	}
+	os.Unsetenv(insideVariable)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := settle(in.Scratch); err != nil {
+		return err
+	}
+	if err := netlab.Setup(); err != nil {
+		return err
+	}
+	return measure(ctx, in.Options, in.Scratch, cgroup.Open(filepath.Join(cgroupMount, in.Cgroup)))
+}
+
+// settle makes the namespaces a place to work in.
+func settle(scratch string) error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	for _, m := range []struct{ kind, path string }{{"proc", "/proc"}, {"tmpfs", scratch}} {
+		if err := unix.Mount(m.kind, m.path, m.kind, 0, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", m.kind, err)
+		}
+	}
+	// Container runtimes look here. Hosts with hierarchies of both versions have
+	// the second one elsewhere.
+	var fs unix.Statfs_t
+	if err := unix.Statfs(cgroupMount, &fs); err == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC {
+		return nil
+	}
+	if err := unix.Mount("cgroup2", cgroupMount, "cgroup2", 0, ""); err != nil {
+		return fmt.Errorf("mount cgroup2: %w", err)
+	}
+	return nil
+}
+
+// cgroupMount is where the hierarchy of cgroups is, inside.
+const cgroupMount = "/sys/fs/cgroup"

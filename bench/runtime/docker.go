@@ -1,0 +1,168 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"vmm/bench/netlab"
+)
+
+// docker is a container as a person starts it with Docker. The daemon is one of
+// the bench's own, in its namespaces: the host's is left alone, and everything
+// goes with the bench. Its network is the bench's bridge.
+type docker struct {
+	app  App
+	root string
+}
+
+var _ Runtime = (*docker)(nil)
+
+func (d *docker) Describe() Description {
+	return Description{Name: "docker", Kind: KindContainer, Link: LinkAddress}
+}
+
+func (d *docker) Find() (string, error) {
+	for _, program := range []string{"docker", "dockerd"} {
+		if _, err := lookFor(program, "Debian: apt-get install docker.io"); err != nil {
+			return "", err
+		}
+	}
+	return versionOf("dockerd", "--version"), needFile(d.root, "the application "+d.app.Name)
+}
+
+func (d *docker) Files() []File { return []File{{"container", d.root}} }
+
+// daemon is the running daemon; there is one for a bench.
+var daemon struct {
+	sync.Mutex
+	host   string
+	images map[string]bool
+}
+
+// serve starts the daemon, unless it runs, and gives it the image.
+func (d *docker) serve(base string) (host string, err error) {
+	daemon.Lock()
+	defer daemon.Unlock()
+	if daemon.host == "" {
+		dir := filepath.Join(base, "docker")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return "", err
+		}
+		log, err := os.Create(filepath.Join(dir, "log"))
+		if err != nil {
+			return "", err
+		}
+		defer log.Close()
+		socket := filepath.Join(dir, "socket")
+		cmd := exec.Command("dockerd", "--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
+			"--pidfile", filepath.Join(dir, "pid"), "--host", "unix://"+socket, "--bridge", "none",
+			"--iptables=false", "--ip-masq=false", "--userland-proxy=false", "--storage-driver", "vfs",
+			"--exec-opt", "native.cgroupdriver=cgroupfs")
+		cmd.Stdout, cmd.Stderr = log, log
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+		if err := cmd.Start(); err != nil {
+			return "", err
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		if err := waitSocket(socket, ended); err != nil {
+			return "", fmt.Errorf("dockerd: %w%s", err, (&tail{log.Name()}).last())
+		}
+		daemon.host, daemon.images = "unix://"+socket, map[string]bool{}
+		create := exec.Command("docker", "--host", daemon.host, "network", "create", "--driver", "bridge", "--subnet", netlab.Subnet.String(),
+			"--gateway", netlab.Gateway.String(), "--opt", "com.docker.network.bridge.name="+netlab.Bridge, netlab.Bridge)
+		if out, err := create.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("docker network create: %w: %s", err, trimNewline(out))
+		}
+	}
+	if !daemon.images[d.app.Name] {
+		tar := exec.Command("tar", "-C", d.root, "-c", ".")
+		load := exec.Command("docker", "--host", daemon.host, "import", "-", "bench/"+d.app.Name)
+		pipe, err := tar.StdoutPipe()
+		if err != nil {
+			return "", err
+		}
+		load.Stdin = pipe
+		if err := tar.Start(); err != nil {
+			return "", err
+		}
+		out, err := load.CombinedOutput()
+		if err := errors.Join(err, tar.Wait()); err != nil {
+			return "", fmt.Errorf("docker import: %w: %s", err, trimNewline(out))
+		}
+		daemon.images[d.app.Name] = true
+	}
+	return daemon.host, nil
+}
+
+// waitSocket waits until something listens at a unix socket.
+func waitSocket(path string, ended <-chan error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for {
+		if c, err := net.Dial("unix", path); err == nil {
+			c.Close()
+			return nil
+		}
+		select {
+		case err := <-ended:
+			return fmt.Errorf("it ended: %w", err)
+		case <-ctx.Done():
+			return errors.New("it does not listen after a minute")
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// Start starts a container with an address of the bench's network.
+func (d *docker) Start(s Spec) (*Instance, error) {
+	host, err := d.serve(filepath.Dir(s.Dir))
+	if err != nil {
+		return nil, err
+	}
+	run := func(args ...string) (string, error) {
+		out, err := exec.Command("docker", append([]string{"--host", host}, args...)...).CombinedOutput()
+		if err != nil {
+			return "", fmt.Errorf("docker %s: %w: %s", args[0], err, trimNewline(out))
+		}
+		return strings.TrimSpace(string(out)), nil
+	}
+	args := []string{
+		"docker", "--host", host, "run", "--detach", "--name", s.Name, "--cgroup-parent", s.Group.Relative(s.Tree), "--read-only",
+		"--network", netlab.Bridge, "--ip", s.Endpoint.Addr.String(), "--log-driver", "none",
+	}
+	if s.Memory > 0 {
+		if err := s.Group.Limit(s.Memory); err != nil {
+			return nil, err
+		}
+	}
+	if d.app.Dir != "" {
+		args = append(args, "--workdir", d.app.Dir)
+	}
+	for _, e := range d.app.Env {
+		args = append(args, "--env", e)
+	}
+	args = append(append(args, "bench/"+d.app.Name), d.app.Command()...)
+	return launch{
+		spec: s, port: d.app.Port, detached: true, args: args,
+		stop:  func(int) error { _, err := run("kill", "--signal", "TERM", s.Name); return err },
+		clean: func() error { _, err := run("rm", "--force", s.Name); return err },
+		find: func() (int, error) {
+			answer, err := run("inspect", "--format", "{{.State.Pid}}", s.Name)
+			if err != nil {
+				return 0, err
+			}
+			return strconv.Atoi(answer)
+		},
+	}.start()
+}

@@ -1,0 +1,39 @@
+package runtime
+
+// unikernel is a machine of vmm's in which there is no operating system: the C
+// application, linked with a TCP/IP stack and the few drivers that it needs.
+type unikernel struct{ machine }
+
+var _ Runtime = (*unikernel)(nil)
+
+func (u *unikernel) Describe() Description {
+	return Description{Name: "unikernel", Kind: KindUnikernel, Link: LinkTap, Memory: u.memory}
+}
+
+func (u *unikernel) Files() []File { return []File{{"kernel", u.kernel}} }
+
+func (u *unikernel) Find() (string, error) {
+	if u.kernel == "" {
+		return "", Missing{"the unikernel runs the application rest-c only", "give --app rest-c for this runtime"}
+	}
+	vmm, err := vmmPath()
+	if err != nil {
+		return "", err
+	}
+	return versionOf(vmm, "version"), u.find(u.Files()...)
+}
+
+func (u *unikernel) Start(s Spec) (*Instance, error) {
+	vmm, err := vmmPath()
+	if err != nil {
+		return nil, err
+	}
+	return launch{
+		spec: s, port: u.app.Port, inGroup: true, console: true, stop: terminate,
+		args: []string{
+			vmm, "boot", "--kernel", u.kernel, "--memory", u.mib(s) + "M",
+			"--net", "tap=" + s.Endpoint.Tap + ",mac=" + s.Endpoint.MAC.String(),
+			"--append", "quiet " + address(s.Endpoint),
+		},
+	}.start()
+}

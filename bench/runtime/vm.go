@@ -1,0 +1,36 @@
+package runtime
+
+// vm is a machine of vmm's with a kernel for one application, and the application
+// in an initial RAM disk.
+type vm struct{ machine }
+
+var _ Runtime = (*vm)(nil)
+
+func (v *vm) Describe() Description {
+	return Description{Name: "vm", Kind: KindVM, Link: LinkTap, Memory: v.memory}
+}
+
+func (v *vm) Find() (string, error) {
+	vmm, err := vmmPath()
+	if err != nil {
+		return "", err
+	}
+	return versionOf(vmm, "version"), v.find(v.files()...)
+}
+
+func (v *vm) Files() []File { return v.files() }
+
+func (v *vm) Start(s Spec) (*Instance, error) {
+	vmm, err := vmmPath()
+	if err != nil {
+		return nil, err
+	}
+	return launch{
+		spec: s, port: v.app.Port, inGroup: true, console: true, stop: terminate,
+		args: []string{
+			vmm, "boot", "--kernel", v.kernel, "--initrd", v.initrd, "--memory", v.mib(s) + "M",
+			"--net", "tap=" + s.Endpoint.Tap + ",mac=" + s.Endpoint.MAC.String(),
+			"--append", "quiet " + address(s.Endpoint) + v.app.kernelWords(),
+		},
+	}.start()
+}

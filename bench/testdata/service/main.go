@@ -1,0 +1,49 @@
+// Service is an application that behaves as a test wants: see mode.
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// mode is set when the program is linked:
+//
+//	fine     answers
+//	silent   never listens
+//	ends     says something and ends at once
+//	refuses  answers with status 503
+//	dies     answers 20 times and then ends
+var mode = "fine"
+
+func main() {
+	port := "8080"
+	if len(os.Args) > 1 {
+		port = os.Args[1]
+	}
+	switch mode {
+	case "silent":
+		time.Sleep(time.Hour)
+	case "ends":
+		fmt.Println("cannot find my configuration")
+		os.Exit(3)
+	}
+	var answered atomic.Int64
+	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		n := answered.Add(1)
+		if mode == "refuses" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		if mode == "dies" && n > 20 {
+			fmt.Println("out of answers")
+			os.Exit(4)
+		}
+		fmt.Fprintln(w, "here")
+	})
+	if err := http.ListenAndServe(":"+port, nil); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}
