@@ -229,6 +229,7 @@ func (q *Queue) collect(c *Chain, head uint16) error {
 				return errMemory
 			}
 			index = 0
+			room++ // what leads to the table is no part of the request
 			continue
 		}
 		if err := c.add(q.memory, d); err != nil {

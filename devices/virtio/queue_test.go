@@ -181,6 +181,24 @@ func putIndirect(d *virtiotest.Driver, bufs ...virtiotest.Buffer) {
 	d.Rings[0].Offer(0)
 }
 
+// An indirect table may have as many descriptors as the queue. Linux makes such
+// requests of a disk when it writes much at once.
+func TestLargestIndirect(t *testing.T) {
+	d := virtiotest.Start(t, &echo{}, virtio.FeatureIndirect)
+	size := d.Rings[0].Free()
+	bufs := make([]virtiotest.Buffer, size)
+	for i := range bufs {
+		bufs[i] = d.Out([]byte{byte(i)})
+	}
+	in := d.In(size)
+	bufs[size-1] = in
+	putIndirect(d, bufs...)
+	d.Kick(0)
+	if _, n := d.Wait(0); int(n) != size-1 || in.Data[size-2] != byte(size-2) {
+		t.Errorf("%d bytes: % x; want %d", n, in.Data, size-1)
+	}
+}
+
 func TestIndirect(t *testing.T) {
 	d := virtiotest.Start(t, &echo{}, virtio.FeatureIndirect)
 	in := d.In(20)
