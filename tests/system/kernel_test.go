@@ -13,8 +13,8 @@ func TestKernelSize(t *testing.T) {
 		kernel string
 		limit  int64
 	}{
-		{"VMM_GUEST_TINY", 3_000_000},
-		{"VMM_GUEST_FULL", 6_000_000},
+		{"VMM_GUEST_TINY", 3 << 20},
+		{"VMM_GUEST_FULL", 6 << 20},
 	}
 	for _, tt := range tests {
 		info, err := os.Stat(filepath.Join(env(t, tt.kernel), "vmlinuz"))
@@ -85,6 +85,9 @@ func TestApplication(t *testing.T) {
 				if !strings.Contains(console, want) {
 					t.Errorf("the console lacks %q:\n%s", want, tail(console))
 				}
+			}
+			if strings.Contains(console, "does not run") {
+				t.Errorf("init complains:\n%s", tail(console))
 			}
 		})
 	}

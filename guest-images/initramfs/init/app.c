@@ -36,11 +36,13 @@ static void loopback(void) {
 }
 
 static void application(char **argv, char **envp) {
+	int error;
 	argv[0] = "/app";
 	SYS(setsid);
 	SYS(ioctl, 0, TIOCSCTTY, 1); // Ctrl-C is for it
+	error = -SYS(execve, argv[0], argv, envp);
 	say("init: /app does not run: error ");
-	say_number(-SYS(execve, argv[0], argv, envp));
+	say_number(error);
 	say("\n");
 	SYS(exit, 127);
 }
