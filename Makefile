@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export CGO_ENABLED = 0
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo devel)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-UNIT := $(shell go list ./... | grep -v /tests/system)
+UNIT := $(shell go list ./... | grep -v -e /tests/system -e /tests/unikernel)
 FUZZTIME ?= 10s
 
 .PHONY: help
@@ -54,6 +54,7 @@ test: packages build ## run all tests: units and tiny guests here, whole systems
 	@guest-images/packages chromium runc crun
 	go test $(UNIT)
 	go test -tags solutions ./examples/...
+	go test -run 'TestSize|TestMemory|TestAddress|TestEnd' ./tests/unikernel
 	tests/system/run
 
 .PHONY: check
@@ -77,6 +78,11 @@ lab: packages build ## run a command on a KVM host in software: make lab CMD='bi
 .PHONY: soak
 soak: packages build ## boot 50 times, 20 more for random addresses, and paste a mebibyte
 	SOAK=50 LAB_TIMEOUT=5400 tests/system/run -test.v -test.run 'TestSoak|TestInput|TestKASLR' -test.timeout 80m
+
+.PHONY: test-devices
+test-devices: packages build ## what make test leaves out: the unikernel under load; disks, networks, shares, Debian, ... in the lab
+	go test ./tests/unikernel
+	LAB_FLAGS='-s 1' LAB_TIMEOUT=7200 tests/system/run -test.run . -test.timeout 110m
 
 .PHONY: test-io
 test-io: packages build ## the tests of networks with a gibibyte each, which take the lab long
