@@ -90,6 +90,7 @@ func TestDisk(t *testing.T) {
 		small := filepath.Join(dir, "small")
 		wantSmall := noise(t, small, 8*mib)
 		host(t, "qemu-img", "convert", "-O", "qcow2", "-c", small, qcow2)
+		host(t, "cp", qcow2, qcow2+".copy")
 		v := serve(t, "--transport", transport,
 			"--disk", "path="+source+",ro,serial=source", "--disk", "path="+copied, "--disk", "path="+system,
 			"--disk", "path="+qcow2+",format=qcow2,ro")
@@ -144,7 +145,7 @@ func TestDisk(t *testing.T) {
 		if err == nil || !strings.Contains(string(out), "in use by another process") {
 			t.Errorf("a second vmm on the same image: %v\n%s", err, out)
 		}
-		out, err = exec.Command(env(t, "VMM_BIN"), "boot", "--kernel", env(t, "VMM_KERNEL_FULL")+"/vmlinuz", "--disk", "path="+qcow2+",format=qcow2").CombinedOutput()
+		out, err = exec.Command(env(t, "VMM_BIN"), "boot", "--kernel", env(t, "VMM_KERNEL_FULL")+"/vmlinuz", "--disk", "path="+qcow2+".copy,format=qcow2").CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "does not write them") {
 			t.Errorf("a qcow2 image to write to: %v\n%s", err, out)
 		}
