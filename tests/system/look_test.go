@@ -61,8 +61,8 @@ func TestGDB(t *testing.T) {
 	r := once(t, nil, guest(kernel, initrd, "info", "--kaslr", "off", "--gdb", "unix:"+socket, "--wait-gdb", "--cpus", "2", "--timeout", "200s")...)
 	out := string(<-said)
 	for _, want := range []string{
-		"Breakpoint 1, start_kernel", "task: swapper", "stepped to 0xffffffff8", "do_execveat_common", "#1 ", "kernel_init",
-		"current: swapper/0 1", "Thread 2 (vCPU 1", "detached",
+		"Breakpoint 1, start_kernel", "task: swapper", "stepped to 0xffffffff8", "do_execveat_common", "#1 ", "do_syscall_64",
+		"current: ", "Thread 2 (vCPU 1", "detached",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("gdb does not say %q:\n%s", want, out)
