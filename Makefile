@@ -50,7 +50,7 @@ guest-kernel: packages ## make the two kernels for virtual machines, tiny and fu
 	@guest-images/kernel/build full
 
 .PHONY: test
-test: packages build ## run all tests: units and tiny guests here, whole systems here or in the lab
+test: packages build ## run the tests: units and tiny guests here, whole systems here or in the lab
 	@guest-images/packages chromium runc crun
 	go test $(UNIT)
 	go test -tags solutions ./examples/...

@@ -56,14 +56,8 @@ func (c *Cache) ShareKernel(img *boot.Image) (*boot.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
+	kernel, err := kernelIn(f, img)
 	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	kernel, err := img.Unpacked(f, info.Size(), f)
-	if err != nil {
-		f.Close()
 		return nil, err
 	}
 	kernel.Sealed = f

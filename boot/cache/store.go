@@ -38,6 +38,19 @@ func (c *Cache) open(img *boot.Image, sum string) (*boot.Image, error) {
 		f.Close()
 		return nil, err
 	}
+	kernel, err := kernelIn(f, img)
+	if err != nil {
+		return nil, err
+	}
+	// Nobody keeps others from writing to the file while it is read; but who
+	// does changes its times.
+	kernel.Verify = verify
+	return kernel, nil
+}
+
+// kernelIn is the kernel that a file holds, unpacked from img. It takes the file
+// over.
+func kernelIn(f *os.File, img *boot.Image) (*boot.Image, error) {
 	info, err := f.Stat()
 	if err != nil {
 		f.Close()
@@ -48,9 +61,6 @@ func (c *Cache) open(img *boot.Image, sum string) (*boot.Image, error) {
 		f.Close()
 		return nil, err
 	}
-	// Nobody keeps others from writing to the file while it is read; but who
-	// does changes its times.
-	kernel.Verify = verify
 	return kernel, nil
 }
 

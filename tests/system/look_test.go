@@ -62,7 +62,7 @@ func TestGDB(t *testing.T) {
 	out := string(<-said)
 	for _, want := range []string{
 		"Breakpoint 1, start_kernel", "task: swapper", "stepped to 0xffffffff8", "do_execveat_common", "#1 ", "do_syscall_64",
-		"current: ", "Thread 2 (vCPU 1", "detached",
+		"current: init", "Thread 2 (vCPU 1", "detached",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("gdb does not say %q:\n%s", want, out)
