@@ -30,7 +30,6 @@ func TestSecondDriver(t *testing.T) {
 			v.sh("dd if=/dev/urandom of=/dev/vdb bs=64k count=64 oflag=direct status=none && dd if=/dev/vdb of=/root/a bs=1M iflag=direct status=none && cmp -n 4M /root/a /dev/vdb")
 			v.sh("ip link set eth0 up && (ip addr add 10.0.2.15/24 dev eth0 2>&1; true) && ping -c 2 -W 5 10.0.2.2")
 			v.sh("mkdir -p /mnt && mount -t 9p -o trans=virtio,version=9p2000.L dir /mnt && cmp -n 64k /mnt/kernel /dev/vdc && umount /mnt")
-			v.sh("socat VSOCK-LISTEN:5000,backlog=8 EXEC:cat >/dev/null 2>&1 &")
 			if err := echoed(path, 5000, 0, 8<<10); err != nil {
 				t.Errorf("vsock: %v", err)
 			}
@@ -39,9 +38,10 @@ func TestSecondDriver(t *testing.T) {
 				t.Errorf("balloon: %+v", s.Balloon)
 			}
 		}
+		v.listen(path, 5000)
 		use()
 		// All but the disk of the system, and the console.
-		drivers := "virtio_net virtio_balloon virtio_rng vmw_vsock_virtio_transport 9pnet_virtio"
+		drivers := "virtio_net virtio_balloon virtio-rng vmw_vsock_virtio_transport 9pnet_virtio"
 		for range 3 {
 			v.sh("set -e; for m in %s; do rmmod $m; done; for m in %[1]s; do insmod /modules/$m.ko; done; sleep 1", drivers)
 		}

@@ -22,7 +22,7 @@ func TestShare(t *testing.T) {
 		dir := t.TempDir()
 		work := filepath.Join(dir, "work")
 		repository(t, filepath.Join(dir, "origin"))
-		host(t, "git", "init", "-q", "--bare", filepath.Join(work, "origin.git"))
+		host(t, "git", "init", "-q", "--bare", "-b", "main", filepath.Join(work, "origin.git"))
 		host(t, "git", "-C", filepath.Join(dir, "origin"), "push", "-q", filepath.Join(work, "origin.git"), "main")
 		if err := os.WriteFile(filepath.Join(dir, "secret"), []byte("not for guests"), 0o644); err != nil {
 			t.Fatal(err)

@@ -23,7 +23,7 @@ func TestVsock(t *testing.T) {
 		v := serve(t, "--transport", transport, "--vsock", "cid=52,uds="+path)
 
 		// From host to guest.
-		v.sh("socat VSOCK-LISTEN:5000,backlog=128,fork EXEC:cat >/dev/null 2>&1 &")
+		v.listen(path, 5000)
 		var group sync.WaitGroup
 		for i := range connections {
 			group.Go(func() {
@@ -73,6 +73,21 @@ for i in $(seq %[1]d); do cmp $i $i.back; done`, connections, size)
 		}
 		v.powerOff()
 	})
+}
+
+// listen has the guest echo what comes to a port, and waits until it does.
+func (v *vm) listen(path string, port int) {
+	v.t.Helper()
+	v.sh("socat VSOCK-LISTEN:%d,backlog=128,fork EXEC:cat >/dev/null 2>&1 &", port)
+	for end := time.Now().Add(shTimeout); ; time.Sleep(50 * time.Millisecond) {
+		err := echoed(path, port, 0, 1)
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			v.fail(fmt.Sprintf("vsock port %d: %v", port, err))
+		}
+	}
 }
 
 // echoed connects to a port of the guest, sends random bytes, ends, and expects
