@@ -161,16 +161,16 @@ func (m *Machine) ramFrom(addr, size uint64) ([]byte, error) {
 func (m *Machine) watchKernel(k *kernelWatch) {
 	k.once("start_kernel", func(h *probe.Hit) {
 		k.arrived(h)
-		m.timeline.Mark(timeline.StartKernel, timeline.FromProbe)
+		m.timeline.MarkAt(timeline.StartKernel, timeline.FromProbe, h.Time)
 	})
 	m.watching.kernel.Store(k)
-	runsInit := func(*probe.Hit) { m.timeline.Mark(timeline.RunInit, timeline.FromProbe) }
+	runsInit := func(h *probe.Hit) { m.timeline.MarkAt(timeline.RunInit, timeline.FromProbe, h.Time) }
 	seen := k.once("run_init_process", runsInit)
 	k.initcall = k.at("do_one_initcall", k.initcallBegins)
 	// From here on the kernel gives the memory of its start away, in which its
 	// initcalls and, without modules, do_one_initcall are.
-	k.once("free_initmem", func(*probe.Hit) {
-		m.timeline.Mark(timeline.InitcallsDone, timeline.FromProbe)
+	k.once("free_initmem", func(h *probe.Hit) {
+		m.timeline.MarkAt(timeline.InitcallsDone, timeline.FromProbe, h.Time)
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		if k.initcall != nil {
@@ -262,7 +262,7 @@ func (k *kernelWatch) arrived(h *probe.Hit) {
 func (k *kernelWatch) initcallBegins(h *probe.Hit) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.m.timeline.CallBegan(k.name(h.Regs.RDI))
+	k.m.timeline.CallBegan(k.name(h.Regs.RDI), h.Time)
 	entry := h.Probe
 	back, ok := k.load(h.VCPU, h.Regs.RSP)
 	if !ok {
@@ -271,7 +271,7 @@ func (k *kernelWatch) initcallBegins(h *probe.Hit) {
 	returned := k.insert(&probe.Probe{Addr: back + k.offset, Hit: func(h *probe.Hit) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		k.m.timeline.CallEnded()
+		k.m.timeline.CallEnded(h.Time)
 		k.m.probes.Remove(h.Probe)
 		k.initcall = k.insert(entry)
 	}})
@@ -320,10 +320,10 @@ func (c *cpu) watchPort(m *Machine, io kvm.IO) (ours bool, err error) {
 		if !m.watching.unpacking.Swap(false) {
 			return false, nil
 		}
-		m.timeline.Mark(timeline.Unpacked, timeline.FromProbe)
+		m.timeline.MarkAt(timeline.Unpacked, timeline.FromProbe, began)
 		ours, err = true, c.unpacked(m)
 	case io.Port == portPOST:
-		err = c.marker(m, io.Data[0])
+		err = c.marker(m, io.Data[0], began)
 	default:
 		return false, nil
 	}
@@ -334,7 +334,7 @@ func (c *cpu) watchPort(m *Machine, io kvm.IO) (ours bool, err error) {
 // marker looks at who has written to port 0x80. Linux does so itself, whatever
 // is in AL, to wait for old devices: native_io_delay of
 // arch/x86/kernel/io_delay.c.
-func (c *cpu) marker(m *Machine, value byte) error {
+func (c *cpu) marker(m *Machine, value byte, at time.Time) error {
 	s, err := c.vcpu.Sregs()
 	if err != nil {
 		return err
@@ -354,12 +354,12 @@ func (c *cpu) marker(m *Machine, value byte) error {
 			return nil
 		}
 	}
-	m.timeline.Marker("port 0x80", uint32(value), user)
+	m.timeline.Marker("port 0x80", uint32(value), user, at)
 	if user {
-		m.timeline.Mark(timeline.InitMarker, timeline.FromVMM)
+		m.timeline.MarkAt(timeline.InitMarker, timeline.FromVMM, at)
 	}
 	if awaited {
-		m.timeline.Mark(timeline.Ready, timeline.FromVMM)
+		m.timeline.MarkAt(timeline.Ready, timeline.FromVMM, at)
 	}
 	return nil
 }

@@ -17,6 +17,8 @@ type Hit struct {
 	Regs kvm.Regs
 	// Probe is what it has come to; nil after a Step.
 	Probe *Probe
+	// Time is when the guest stopped, or soon after.
+	Time time.Time
 }
 
 // CPU is a vCPU as probes see it: what it has been told of them, and the
@@ -77,6 +79,7 @@ func (c *CPU) setDebug() error {
 // and not the guest's own. Code segments are taken to begin at 0, as they do in
 // every kernel behind its first instructions.
 func (c *CPU) Port() (bool, error) {
+	began := time.Now()
 	// First complete the exit, which advances RIP: KVM does so at the next
 	// entry, on the assumption that RIP is still that of the OUT, and with
 	// kvm-amd even when it is not.
@@ -93,13 +96,14 @@ func (c *CPU) Port() (bool, error) {
 	if p == nil || err != nil {
 		return false, err
 	}
-	return true, c.hit(p, regs)
+	return true, c.hit(p, regs, began)
 }
 
 // Debug comes after an exit for debugging: a probe, the step over one, or a
 // breakpoint of the guest's own, which it is given.
 func (c *CPU) Debug(exit kvm.Exit) error {
 	const exceptionDB, exceptionBP = 1, 3
+	began := time.Now()
 	d := exit.Debug()
 	if d.Exception == exceptionDB && c.stepped != nil {
 		return c.afterStep()
@@ -126,7 +130,7 @@ func (c *CPU) Debug(exit kvm.Exit) error {
 	if err != nil {
 		return err
 	}
-	return c.hit(p, regs)
+	return c.hit(p, regs, began)
 }
 
 // reinject gives the guest its INT3, which came to vmm because there are probes
@@ -152,8 +156,8 @@ func (c *CPU) find(kind Kind, linear uint64) (*Probe, error) {
 
 // hit calls the probe's function and sees to it that the vCPU goes on behind
 // the probe.
-func (c *CPU) hit(p *Probe, regs kvm.Regs) error {
-	h := Hit{VCPU: c.vcpu, Regs: regs, Probe: p}
+func (c *CPU) hit(p *Probe, regs kvm.Regs, began time.Time) error {
+	h := Hit{VCPU: c.vcpu, Regs: regs, Probe: p, Time: began}
 	c.Step(nil)
 	p.Hit(&h)
 	// Registers first: KVM single-steps from the RIP that the vCPU has when it
@@ -246,7 +250,7 @@ func (c *CPU) afterSingle() error {
 	if err != nil {
 		return err
 	}
-	h := Hit{VCPU: c.vcpu, Regs: regs}
+	h := Hit{VCPU: c.vcpu, Regs: regs, Time: time.Now()}
 	f := c.single
 	c.Step(nil)
 	f(&h)

@@ -2,12 +2,17 @@
 
 package probe
 
-import "vmm/kvm"
+import (
+	"time"
+
+	"vmm/kvm"
+)
 
 // Hit is a processor at a probe.
 type Hit struct {
 	VCPU  *kvm.VCPU
 	Probe *Probe
+	Time  time.Time
 }
 
 // CPU is a vCPU as probes see it. This architecture has no probes yet.

@@ -130,9 +130,9 @@ func New(exec time.Time) *Recorder {
 	return r
 }
 
-// now is this moment. The caller holds the lock.
-func (r *Recorder) now(s Source) moment { return r.at(time.Now(), s) }
-
+// at is a moment. What happens while the guest is stopped for the timeline has
+// the time of the stop: the cost of that stop is not known yet. The caller holds
+// the lock.
 func (r *Recorder) at(t time.Time, s Source) moment { return moment{t.Sub(r.start), r.cost, s} }
 
 // Mark says that a phase has been reached. Only the first time counts.
@@ -173,40 +173,40 @@ const (
 	maxMarkers = 1000
 )
 
-// CallBegan says that the kernel calls an initcall.
-func (r *Recorder) CallBegan(name string) {
+// CallBegan says when the kernel called an initcall.
+func (r *Recorder) CallBegan(name string, t time.Time) {
 	if r == nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.calls) < maxCalls {
-		r.calls = append(r.calls, call{name: name, began: r.now(FromProbe)})
+		r.calls = append(r.calls, call{name: name, began: r.at(t, FromProbe)})
 	}
 }
 
-// CallEnded says that the initcall that began last has returned.
-func (r *Recorder) CallEnded() {
+// CallEnded says when the initcall that began last returned.
+func (r *Recorder) CallEnded(t time.Time) {
 	if r == nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if n := len(r.calls); n > 0 && !r.calls[n-1].ending {
-		r.calls[n-1].ended, r.calls[n-1].ending = r.now(FromProbe), true
+		r.calls[n-1].ended, r.calls[n-1].ending = r.at(t, FromProbe), true
 	}
 }
 
-// Marker says that the guest wrote a value to tell how far it is: where, and
+// Marker says when the guest wrote a value to tell how far it is: where, and
 // whether from user mode.
-func (r *Recorder) Marker(where string, value uint32, user bool) {
+func (r *Recorder) Marker(where string, value uint32, user bool, t time.Time) {
 	if r == nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.markers) < maxMarkers {
-		r.markers = append(r.markers, marker{r.now(FromVMM), where, value, user})
+		r.markers = append(r.markers, marker{r.at(t, FromVMM), where, value, user})
 	}
 }
 

@@ -65,14 +65,14 @@ func TestCost(t *testing.T) {
 
 func TestInitcalls(t *testing.T) {
 	r := New(time.Now())
-	r.CallEnded() // of none
+	r.CallEnded(time.Now()) // of none
 	for range maxCalls + 5 {
-		r.CallBegan("acpi_init")
-		r.CallEnded()
-		r.CallEnded()
+		r.CallBegan("acpi_init", time.Now())
+		r.CallEnded(time.Now())
+		r.CallEnded(time.Now())
 	}
 	r.calls = r.calls[:2]
-	r.CallBegan("never_returns")
+	r.CallBegan("never_returns", time.Now())
 	d := r.Data("")
 	if len(d.Initcalls) != 2 || d.Initcalls[1].Name != "acpi_init" || d.Initcalls[1].NS < d.Initcalls[0].NS+d.Initcalls[0].TookNS {
 		t.Errorf("%+v; want two calls of acpi_init, one after the other", d.Initcalls)
@@ -129,8 +129,8 @@ func TestConsole(t *testing.T) {
 // What probes have seen is not replaced by what the log says.
 func TestConsoleIsSecond(t *testing.T) {
 	r := recorded()
-	r.CallBegan("seen")
-	r.CallEnded()
+	r.CallBegan("seen", time.Now())
+	r.CallEnded(time.Now())
 	_, _ = fmt.Fprint(r.Console(new(bytes.Buffer)), "[    9.000000] Run /init as init process\n",
 		"[    9.000000] initcall logged+0x0/0x30 returned 0 after 40000 usecs\n")
 	d := r.Data("")
@@ -160,9 +160,9 @@ func FuzzConsole(f *testing.F) {
 // A file is Chrome's format, and reads back as what was written.
 func TestFile(t *testing.T) {
 	r := recorded()
-	r.CallBegan("acpi_init")
-	r.CallEnded()
-	r.Marker("port 0x80", 0x41, false)
+	r.CallBegan("acpi_init", time.Now())
+	r.CallEnded(time.Now())
+	r.Marker("port 0x80", 0x41, false, time.Now())
 	r.Note("something")
 	d := r.Data("vmlinuz")
 	var file bytes.Buffer
@@ -296,9 +296,9 @@ func TestWaitTCP(t *testing.T) {
 func TestNil(t *testing.T) {
 	var r *Recorder
 	r.Mark(Ready, FromVMM)
-	r.CallBegan("x")
-	r.CallEnded()
-	r.Marker("x", 1, true)
+	r.CallBegan("x", time.Now())
+	r.CallEnded(time.Now())
+	r.Marker("x", 1, true, time.Now())
 	r.Cost(time.Now(), 1)
 	r.Note("x")
 	if _, ok := r.Since(Ready); ok {

@@ -33,7 +33,7 @@ func TestDebianFullKernel(t *testing.T) {
 		"cd /run && mkdir -p a b c d && mount -t overlay -o lowerdir=a,upperdir=b,workdir=c o d && findmnt -no FSTYPE d":                         "overlay",
 		"mount -t 9p -o trans=virtio host /mnt && ls /mnt/key.pub":                                                                               "/mnt/key.pub",
 		"ip link add v0 type veth peer name v1 && ip link add b0 type bridge && ip link set v0 master b0 && ip link del v0 && ip link del b0":    "",
-		"dmesg --level emerg,alert,crit,err | sed '/PCI: Fatal: No config space/d'": "", // over MMIO there is no PCI
+		"dmesg --level emerg,alert,crit,err | sed '/PCI: Fatal: No config space/d'":                                                              "", // over MMIO there is no PCI
 	}
 	attempts(t, func() { debian(t, checks, "--transport", "mmio", "--kernel", env(t, "VMM_GUEST_FULL")+"/vmlinuz") })
 }
