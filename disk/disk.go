@@ -52,8 +52,8 @@ type Image interface {
 	// Flush makes all that was written so far outlive a crash of the host.
 	Flush() error
 	// Discard frees the storage behind n bytes at off, whose contents are
-	// lost. Zero makes them zero, and with unmap may free the storage. Both
-	// fail with unix.EOPNOTSUPP where the host cannot.
+	// lost; it fails with unix.EOPNOTSUPP where the host cannot. Zero makes
+	// them zero, and with unmap may free the storage.
 	Discard(off, n int64) error
 	Zero(off, n int64, unmap bool) error
 	Close() error

@@ -143,6 +143,32 @@ func TestRaw(t *testing.T) {
 	}
 }
 
+// A range is zeroed on file systems that can do so by themselves, and on tmpfs.
+func TestZero(t *testing.T) {
+	for _, dir := range []string{t.TempDir(), "/dev/shm"} {
+		for _, unmap := range []bool{false, true} {
+			const before, middle, after = 512, 3<<20 + 512, 1024
+			data := bytes.Repeat([]byte{0xaa}, before+middle+after)
+			f, err := os.CreateTemp(dir, "zero")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer os.Remove(f.Name())
+			if _, err := f.Write(data); err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+			if err := mustOpen(t, Config{Path: f.Name()}).Zero(before, middle, unmap); err != nil {
+				t.Errorf("%s, unmap %v: %v", dir, unmap, err)
+			}
+			clear(data[before : before+middle])
+			if got, err := os.ReadFile(f.Name()); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%s, unmap %v: something else is in the file, %v", dir, unmap, err)
+			}
+		}
+	}
+}
+
 // A file that is cut short behind our back gives errors, and nothing else.
 func TestCutShort(t *testing.T) {
 	path := file(t, make([]byte, 8192))

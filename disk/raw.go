@@ -146,7 +146,31 @@ func (r *raw) Zero(off, n int64, unmap bool) error {
 	if unmap && r.Discard(off, n) == nil { // a hole reads as zeroes
 		return nil
 	}
-	return r.allocate(unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+	err := r.allocate(unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+	if err == unix.EOPNOTSUPP {
+		return r.writeZeroes(off, n)
+	}
+	return err
+}
+
+// writeZeroes is for file systems that cannot zero a range by themselves, as
+// tmpfs.
+func (r *raw) writeZeroes(off, n int64) error {
+	const piece = 1 << 20
+	zeroes, err := unix.Mmap(-1, 0, piece, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Munmap(zeroes) }()
+	for n > 0 {
+		written, err := r.file.WriteAt(zeroes[:min(n, piece)], off)
+		if err != nil {
+			return err
+		}
+		off += int64(written)
+		n -= int64(written)
+	}
+	return nil
 }
 
 // allocate is fallocate(2), which knows block devices as well.

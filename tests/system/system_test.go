@@ -319,9 +319,9 @@ func TestOverhead(t *testing.T) {
 
 // mapping is a range of a process's memory: its address, and sizes in KiB.
 type mapping struct {
-	name      string
-	start     uint64
-	size, rss uint64
+	name           string
+	start          uint64
+	size, rss, pss uint64
 }
 
 // resident lists a process's mappings that are in memory, the largest first.
@@ -343,6 +343,8 @@ func resident(pid int) ([]mapping, error) {
 			all[len(all)-1].size, err = strconv.ParseUint(f[1], 10, 64)
 		case f[0] == "Rss:":
 			all[len(all)-1].rss, err = strconv.ParseUint(f[1], 10, 64)
+		case f[0] == "Pss:":
+			all[len(all)-1].pss, err = strconv.ParseUint(f[1], 10, 64)
 		}
 		if err != nil {
 			return nil, err

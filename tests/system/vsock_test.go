@@ -57,10 +57,13 @@ func TestVsock(t *testing.T) {
 		v.sh(`set -eu
 mkdir /root/v && cd /root/v
 for i in $(seq %d); do head -c %d /dev/urandom >$i; done
-for i in $(seq %[1]d); do socat -t 60 - VSOCK-CONNECT:2:6000 <$i >$i.back & done
+back() { # Linux waits 2 s for an answer, in which a hundred processes start here
+  until socat -t 60 - VSOCK-CONNECT:2:6000 <$1 >$1.back 2>$1.error; do grep -q 'timed out' $1.error; done
+}
+for i in $(seq %[1]d); do back $i & done
 wait
 for i in $(seq %[1]d); do cmp $i $i.back; done`, connections, size)
-		if accepted != connections {
+		if accepted < connections {
 			t.Errorf("%d connections of the guest; want %d", accepted, connections)
 		}
 
