@@ -41,9 +41,10 @@ type Config struct {
 	Memory uint64
 	// HugePages takes RAM from the host's pool of 2 MiB pages.
 	HugePages bool
-	// TransparentHugePages asks the host to back RAM with huge pages as far as
-	// it has them.
-	TransparentHugePages bool
+	// TransparentHugePages says whether other RAM may be in huge pages; "" leaves
+	// it to the host, or to ShareKernel, with which it may not: a huge page is
+	// shared with nobody.
+	TransparentHugePages memory.Transparent
 	// Prefault takes all of RAM from the host before the machine starts.
 	Prefault bool
 	// Cache is the folder that keeps unpacked kernels; "" for none. It is made

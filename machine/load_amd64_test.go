@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"vmm/boot"
+	"vmm/memory"
 )
 
 // packedKernel makes a bzImage with an ELF kernel of some pages in it, as it is,
@@ -78,7 +79,7 @@ func TestDirect(t *testing.T) {
 		{"shared", func(c *Config) { c.Cache, c.ShareKernel = cache, true }},
 		{"shared again", func(c *Config) { c.Cache, c.ShareKernel = cache, true }},
 		{"as linked", func(c *Config) { c.KASLR = boot.KASLROff }},
-		{"transparent huge pages", func(c *Config) { c.TransparentHugePages = true }},
+		{"transparent huge pages", func(c *Config) { c.TransparentHugePages = memory.TransparentOn }},
 		{"prefault", func(c *Config) { c.Prefault = true }},
 		{"a cache that cannot be", func(c *Config) { c.Cache = "/proc/none" }},
 	}

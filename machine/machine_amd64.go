@@ -134,8 +134,12 @@ func openKVM(cpus int) (*kvm.System, error) {
 }
 
 func (m *Machine) addMemory(cfg Config) error {
+	transparent := cfg.TransparentHugePages
+	if transparent == "" && cfg.ShareKernel {
+		transparent = memory.TransparentOff
+	}
 	ram, err := memory.New(memory.Layout(cfg.Memory), memory.Options{
-		HugePages: cfg.HugePages, Transparent: cfg.TransparentHugePages, Prefault: cfg.Prefault,
+		HugePages: cfg.HugePages, Transparent: transparent, Prefault: cfg.Prefault,
 	})
 	if err != nil {
 		return err

@@ -29,7 +29,7 @@ func (r *Region) Host() []byte { return r.host }
 // come after the last use of any slice.
 type Guest struct {
 	regions []Region
-	huge    bool   // it consists of huge pages
+	whole   bool   // the size of its pages is settled
 	mapped  pieces // behind which there is a file
 }
 

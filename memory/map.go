@@ -13,13 +13,23 @@ type Options struct {
 	// (/proc/sys/vm/nr_hugepages), all of it reserved at once, instead of
 	// ordinary pages that the host commits as the guest touches them.
 	HugePages bool
-	// Transparent asks for huge pages as far as the host has them:
-	// madvise(2), MADV_HUGEPAGE. Without it the host's setting decides
-	// (/sys/kernel/mm/transparent_hugepage/enabled).
-	Transparent bool
+	// Transparent says whether ordinary pages may be huge ones nevertheless.
+	Transparent Transparent
 	// Prefault takes all memory from the host at once.
 	Prefault bool
 }
+
+// Transparent says what the host may do about transparent huge pages. They save
+// most of the faults of a guest that starts, and one touched byte then takes
+// [HugePageSize].
+type Transparent string
+
+// Choices of transparent huge pages: madvise(2).
+const (
+	TransparentHost Transparent = "host" // /sys/kernel/mm/transparent_hugepage/enabled decides; "" too
+	TransparentOn   Transparent = "on"   // MADV_HUGEPAGE
+	TransparentOff  Transparent = "off"  // MADV_NOHUGEPAGE
+)
 
 // HugePageSize is the granule of a mapping with Options.HugePages, in bytes.
 const HugePageSize = 2 << 20
@@ -42,7 +52,7 @@ func New(ranges []Range, opt Options) (*Guest, error) {
 	} else {
 		flags |= unix.MAP_NORESERVE
 	}
-	g := &Guest{huge: opt.HugePages}
+	g := &Guest{whole: opt.HugePages || opt.Transparent == TransparentOff}
 	var end uint64
 	for _, r := range ranges {
 		if r.Start < end || r.Size == 0 || r.Start%page != 0 || r.Size%page != 0 || r.End() < r.Start {
@@ -69,10 +79,10 @@ func New(ranges []Range, opt Options) (*Guest, error) {
 
 // Fill says that n bytes at guest-physical address addr are about to be written,
 // all of them: the host may as well take huge pages for them, which is several
-// times as fast. It does nothing to RAM that is huge pages already.
+// times as fast. It does nothing to RAM that is huge pages already, or never.
 func (g *Guest) Fill(addr, n uint64) {
 	for _, r := range g.regions {
-		if !r.Contains(addr, n) || g.huge {
+		if !r.Contains(addr, n) || g.whole {
 			continue
 		}
 		start := (addr - r.Start) &^ (HugePageSize - 1)
@@ -84,8 +94,10 @@ func (g *Guest) Fill(addr, n uint64) {
 
 // prepare does to new memory what the options ask for.
 func (o Options) prepare(host []byte) error {
-	if o.Transparent {
-		if err := unix.Madvise(host, unix.MADV_HUGEPAGE); err != nil {
+	advice := map[Transparent]int{TransparentOn: unix.MADV_HUGEPAGE, TransparentOff: unix.MADV_NOHUGEPAGE}
+	if a, ok := advice[o.Transparent]; ok && !o.HugePages {
+		err := unix.Madvise(host, a)
+		if err != nil && (o.Transparent == TransparentOn || err != unix.EINVAL) { // EINVAL: this host has none
 			return fmt.Errorf("transparent huge pages: %w", err)
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"vmm/devices/virtio/vsock"
 	"vmm/disk"
 	"vmm/machine"
+	"vmm/memory"
 )
 
 // bootFlags are the flags of "vmm boot", as typed.
@@ -32,7 +33,8 @@ type bootFlags struct {
 	cpus                   int
 	protocol               protocolFlag
 	kaslr                  kaslrFlag
-	hugePages, thp         bool
+	hugePages              bool
+	transparent            memory.Transparent
 	prefault, debugExit    bool
 	noCache, shareKernel   bool
 	disks                  []machine.Disk
@@ -95,7 +97,9 @@ value to the --debug-exit port.`,
 	fl.Var(&f.protocol, "boot-protocol", "how the kernel is entered: auto, direct (unpacked by vmm),\nlinux64, linux32, pvh or multiboot")
 	fl.Var(&f.kaslr, "kaslr", "random kernel addresses: auto, on (fail where impossible) or off (as linked)")
 	fl.BoolVar(&f.hugePages, "hugepages", false, "take RAM from the host's pool of 2 MiB pages")
-	fl.BoolVar(&f.thp, "thp", false, "ask for transparent huge pages for RAM")
+	fl.Var(&cli.Choice[memory.Transparent]{Value: &f.transparent, Values: []memory.Transparent{memory.TransparentOn, memory.TransparentOff, memory.TransparentHost}},
+		"thp", "transparent huge pages for RAM: on, off, or host (as it is set there);\nwithout a value on (default host, with --share-kernel off)")
+	fl.Lookup("thp").NoOptDefVal = string(memory.TransparentOn)
 	fl.BoolVar(&f.prefault, "prefault", false, "take all RAM from the host before the start")
 	fl.BoolVar(&f.noCache, "no-cache", false, "do not keep the unpacked kernel for the next start ($XDG_CACHE_HOME/vmm/unpacked)")
 	fl.BoolVar(&f.shareKernel, "share-kernel", false, "share the pages of kernel and initrd with other machines that do")
@@ -177,7 +181,7 @@ func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 		HugePages: f.hugePages,
 		Prefault:  f.prefault,
 
-		TransparentHugePages: f.thp,
+		TransparentHugePages: f.transparent,
 		ShareKernel:          f.shareKernel,
 
 		CPUs:      f.cpus,

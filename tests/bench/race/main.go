@@ -64,12 +64,9 @@ func main() {
 				runs = append(runs, r)
 			}
 		}
-	}
-	if err := save(filepath.Join(flag.Arg(1), "boot.csv"), runs); err != nil {
-		log.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(flag.Arg(1), "boot.md"), []byte(table(all, runs)), 0o644); err != nil {
-		log.Fatal(err)
+		if err := save(flag.Arg(1), all, runs); err != nil {
+			log.Fatal(err)
+		}
 	}
 	fmt.Print(table(all, runs))
 }
@@ -106,8 +103,12 @@ var columns = []struct {
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-func save(path string, runs []run) error {
-	f, err := os.Create(path)
+// save writes what there is so far: boot.csv has the runs, boot.md the table.
+func save(dir string, all []contestant, runs []run) error {
+	if err := os.WriteFile(filepath.Join(dir, "boot.md"), []byte(table(all, runs)), 0o644); err != nil {
+		return err
+	}
+	f, err := os.Create(filepath.Join(dir, "boot.csv"))
 	if err != nil {
 		return err
 	}
