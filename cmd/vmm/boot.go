@@ -300,7 +300,7 @@ func (f *bootFlags) run(ownCmdline bool) error {
 		return err
 	}
 	stopResizing := terminal.OnResize(m.ResizeConsole)
-	trimming := time.AfterFunc(trimAfter, func() {
+	stopTrimming := atRest(func() uint64 { return m.Stats().Exits }, func() {
 		if err := trim(); err != nil {
 			cfg.Log.Debug("memory not given back", "error", err)
 		}
@@ -308,7 +308,7 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	stopWaiting := timing.wait(ctx)
 	outcome, err := m.Run(ctx)
 	stopWaiting()
-	trimming.Stop()
+	stopTrimming()
 	stopResizing()
 	if err == nil {
 		err = lost

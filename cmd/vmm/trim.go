@@ -6,14 +6,44 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// trimAfter is how long after its start a machine has become what it will be,
-// and vmm with it.
-const trimAfter = 2 * time.Second
+// A machine has become what it will be, and vmm with it, when its guest needs vmm
+// no longer than now and then: less than trimExits times in trimAfter.
+const (
+	trimAfter = 2 * time.Second
+	trimExits = 100
+)
+
+// atRest does something once, when the machine has come to rest; exits counts how
+// often its guest has needed vmm.
+func atRest(exits func() uint64, do func()) (stop func()) {
+	ended := make(chan struct{})
+	before := exits()
+	go func() {
+		ticks := time.NewTicker(trimAfter)
+		defer ticks.Stop()
+		for {
+			select {
+			case <-ended:
+				return
+			case <-ticks.C:
+			}
+			now := exits()
+			if now-before >= trimExits {
+				before = now
+				continue
+			}
+			do()
+			return
+		}
+	}()
+	return sync.OnceFunc(func() { close(ended) })
+}
 
 // trim gives back memory that only the start of vmm needed: what the heap no
 // longer uses, and the pages of the program itself, of which the initializers of

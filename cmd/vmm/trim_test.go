@@ -4,7 +4,10 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // The program goes on after its pages are gone, and has fewer of them.
@@ -18,6 +21,30 @@ func TestTrim(t *testing.T) {
 	} else {
 		t.Logf("%d KiB of the program in memory before, %d after", before, after)
 	}
+}
+
+// What is done at rest is done once, and not while the guest is busy.
+func TestAtRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var exits atomic.Uint64
+		times := 0
+		stop := atRest(exits.Load, func() { times++ })
+		for range 5 {
+			exits.Add(trimExits)
+			time.Sleep(trimAfter)
+			if synctest.Wait(); times != 0 {
+				t.Fatal("done while the guest is busy")
+			}
+		}
+		exits.Add(trimExits - 1)
+		time.Sleep(3 * trimAfter)
+		if synctest.Wait(); times != 1 {
+			t.Errorf("done %d times; want once", times)
+		}
+		stop()
+		stop()
+		atRest(exits.Load, func() { t.Error("done after the end") })()
+	})
 }
 
 // residentFile is the memory that holds pages of files, in KiB.

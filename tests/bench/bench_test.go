@@ -31,7 +31,8 @@ type monitor struct {
 	command func(kernel string) *exec.Cmd
 }
 
-// monitors are the contestants; the first is the floor.
+// monitors are the contestants: the floor, vmm, and those that are there to
+// compare.
 func monitors(b *testing.B, floor string) []monitor {
 	vmm := os.Getenv("VMM_BIN")
 	if vmm == "" {
@@ -47,6 +48,7 @@ func monitors(b *testing.B, floor string) []monitor {
 				"-m", strconv.Itoa(memoryMiB), "-nodefaults", "-no-user-config", "-display", "none",
 				"-serial", "stdio", "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-kernel", kernel)
 		}},
+		{"plain-c", func(kernel string) *exec.Cmd { return exec.Command(floor, kernel, strconv.Itoa(memoryMiB), "plain") }},
 	}
 }
 
@@ -140,11 +142,11 @@ func BenchmarkStart(b *testing.B) {
 	ratio := func(of, to string, what func(run) time.Duration) float64 {
 		return float64(median(runs[of], what)) / float64(median(runs[to], what))
 	}
-	b.ReportMetric(ratio("vmm", "c", first), "vmm/c-first-exit")
-	b.ReportMetric(ratio("vmm", "c", end), "vmm/c-end")
-	b.ReportMetric(ratio("vmm", "qemu", first), "vmm/qemu-first-exit")
-	b.ReportMetric(ratio("vmm", "qemu", end), "vmm/qemu-end")
-	b.ReportMetric(0, "ns/op") // the sum of three different things
+	for _, m := range []string{"c", "plain-c", "qemu"} {
+		b.ReportMetric(ratio("vmm", m, first), "vmm/"+m+"-first-exit")
+		b.ReportMetric(ratio("vmm", m, end), "vmm/"+m+"-end")
+	}
+	b.ReportMetric(0, "ns/op") // the sum of different things
 }
 
 // BenchmarkExit measures what an exit costs, from guest to monitor and back: a
@@ -171,6 +173,9 @@ func save(b *testing.B, name string, runs map[string][]run) {
 	if dir == "" {
 		return
 	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		b.Fatal(err)
+	}
 	f, err := os.Create(filepath.Join(dir, name))
 	if err != nil {
 		b.Fatal(err)
@@ -178,7 +183,7 @@ func save(b *testing.B, name string, runs map[string][]run) {
 	defer f.Close()
 	w := csv.NewWriter(f)
 	rows := [][]string{{"round", "monitor", "first_exit_ms", "end_ms"}}
-	for _, m := range []string{"c", "vmm", "qemu"} {
+	for _, m := range []string{"c", "vmm", "qemu", "plain-c"} {
 		for i, r := range runs[m] {
 			rows = append(rows, []string{strconv.Itoa(i), m, fmt.Sprintf("%.3f", ms(r.first)), fmt.Sprintf("%.3f", ms(r.end))})
 		}

@@ -4,7 +4,11 @@
  * checks, no devices. What it takes is what KVM takes; the rest of vmm's time
  * is vmm's own.
  *
- *     floor KERNEL MEMORY-MIB
+ *     floor KERNEL MEMORY-MIB [plain]
+ *
+ * With "plain" it is the program that one writes first: the interrupt
+ * controllers and the timer come before memory, as in KVM's documentation, and
+ * the end is left to the kernel.
  */
 #include <elf.h>
 #include <err.h>
@@ -56,8 +60,9 @@ static uint32_t load(const char *path, uint8_t *ram, size_t size)
 
 int main(int argc, char **argv)
 {
-	if (argc != 3)
-		errx(2, "usage: floor KERNEL MEMORY-MIB");
+	if (argc != 3 && argc != 4)
+		errx(2, "usage: floor KERNEL MEMORY-MIB [plain]");
+	int plain = argc == 4;
 	size_t size = strtoul(argv[2], NULL, 0) << 20;
 
 	int kvm = check(open("/dev/kvm", O_RDWR | O_CLOEXEC), "/dev/kvm");
@@ -75,6 +80,11 @@ int main(int argc, char **argv)
 	uint64_t identity_map = 0xfffbc000;
 	IOCTL(vm, KVM_SET_IDENTITY_MAP_ADDR, &identity_map);
 	IOCTL(vm, KVM_SET_TSS_ADDR, 0xfffbd000);
+	if (plain) {
+		struct kvm_pit_config pit = { 0 };
+		IOCTL(vm, KVM_CREATE_IRQCHIP, 0);
+		IOCTL(vm, KVM_CREATE_PIT2, &pit);
+	}
 
 	/* Memory. */
 	uint8_t *ram = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -84,7 +94,8 @@ int main(int argc, char **argv)
 	IOCTL(vm, KVM_SET_USER_MEMORY_REGION, &region);
 
 	/* Interrupt controllers; before memory they cost 5 ms more. */
-	IOCTL(vm, KVM_CREATE_IRQCHIP, 0);
+	if (!plain)
+		IOCTL(vm, KVM_CREATE_IRQCHIP, 0);
 
 	/* One processor, as firmware would leave it. */
 	struct {
@@ -140,6 +151,8 @@ int main(int argc, char **argv)
 			break;
 		case DEBUG_EXIT: {
 			int status = *data << 1 | 1;
+			if (plain)
+				return status;
 			munmap(run, mmap_size);
 			close(vcpu);
 			region.memory_size = 0; /* else the end takes 7 ms longer */
