@@ -21,10 +21,9 @@ func (m *Machine) addProbes() {
 
 // probePort serves a write to the port of probes, which may be the guest's own.
 func (c *cpu) probePort(m *Machine, io kvm.IO) error {
-	if m.timeline != nil {
-		defer m.timeline.Cost(time.Now(), 1)
-	}
-	probed, err := c.probes.Port()
+	at := time.Now()
+	defer m.timeline.Cost(at, 1)
+	probed, err := c.probes.Port(at)
 	if err == nil && !probed {
 		c.portIO(m, io)
 	}

@@ -75,11 +75,10 @@ func (c *CPU) setDebug() error {
 	return nil
 }
 
-// Port comes after a write to PortNumber. It reports whether that was a probe,
-// and not the guest's own. Code segments are taken to begin at 0, as they do in
+// Port comes after a write to PortNumber, which stopped the guest at a time. It
+// reports whether that was a probe, and not the guest's own. Code segments are taken to begin at 0, as they do in
 // every kernel behind its first instructions.
-func (c *CPU) Port() (bool, error) {
-	began := time.Now()
+func (c *CPU) Port(at time.Time) (bool, error) {
 	// First complete the exit, which advances RIP: KVM does so at the next
 	// entry, on the assumption that RIP is still that of the OUT, and with
 	// kvm-amd even when it is not.
@@ -96,7 +95,7 @@ func (c *CPU) Port() (bool, error) {
 	if p == nil || err != nil {
 		return false, err
 	}
-	return true, c.hit(p, regs, began)
+	return true, c.hit(p, regs, at)
 }
 
 // Debug comes after an exit for debugging: a probe, the step over one, or a
@@ -156,8 +155,8 @@ func (c *CPU) find(kind Kind, linear uint64) (*Probe, error) {
 
 // hit calls the probe's function and sees to it that the vCPU goes on behind
 // the probe.
-func (c *CPU) hit(p *Probe, regs kvm.Regs, began time.Time) error {
-	h := Hit{VCPU: c.vcpu, Regs: regs, Probe: p, Time: began}
+func (c *CPU) hit(p *Probe, regs kvm.Regs, at time.Time) error {
+	h := Hit{VCPU: c.vcpu, Regs: regs, Probe: p, Time: at}
 	c.Step(nil)
 	p.Hit(&h)
 	// Registers first: KVM single-steps from the RIP that the vCPU has when it

@@ -25,7 +25,7 @@ func (s *Set) CPU(*kvm.VCPU) *CPU { return &CPU{} }
 func (c *CPU) Prepare() error { return nil }
 
 // Port comes after a write to PortNumber.
-func (c *CPU) Port() (bool, error) { return false, nil }
+func (c *CPU) Port(time.Time) (bool, error) { return false, nil }
 
 // Debug comes after an exit for debugging.
 func (c *CPU) Debug(kvm.Exit) error { return nil }

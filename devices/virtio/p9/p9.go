@@ -35,6 +35,7 @@ const (
 	maxMessage = 4 << 20
 
 	typeError       = 7  // Rlerror
+	typeXattrWalk   = 30 // Txattrwalk
 	typeXattrCreate = 32 // Txattrcreate
 
 	errNotSupported = 95 // EOPNOTSUPP of Linux
@@ -191,9 +192,10 @@ func (s *session) admit(r *request) bool {
 		s.finish(r, nil)
 		return false
 	}
-	if r.head[4] == typeXattrCreate {
-		// The server would keep the attribute until it is whole, however
-		// large, and the share has none.
+	if t := r.head[4]; t == typeXattrWalk || t == typeXattrCreate {
+		// The share has no extended attributes. The server would call a look
+		// for one invalid, after which Linux executes no file, and would keep
+		// one that is made until it is whole, however large.
 		s.finish(r, errorAnswer(r.tag, errNotSupported))
 		return false
 	}

@@ -121,10 +121,13 @@ func TestBadMessages(t *testing.T) {
 	if n := d.Do(0, d.Out(message('x', 1, "")), d.In(100)); n != 0 {
 		t.Errorf("an answer of %d bytes to a second message with a tag", n)
 	}
-	// Txattrcreate is refused before it can take memory.
-	r := d.In(100)
-	if n := d.Do(0, d.Out(message(32, 9, "whatever")), r); n != 11 || r.Data[4] != 7 || le.Uint16(r.Data[5:]) != 9 || le.Uint32(r.Data[7:]) != 95 {
-		t.Errorf("extended attribute: % x", r.Data[:n])
+	// Txattrcreate is refused before it can take memory, and Txattrwalk with an
+	// error that Linux understands.
+	for _, kind := range []byte{30, 32} {
+		r := d.In(100)
+		if n := d.Do(0, d.Out(message(kind, 9, "whatever")), r); n != 11 || r.Data[4] != 7 || le.Uint16(r.Data[5:]) != 9 || le.Uint32(r.Data[7:]) != 95 {
+			t.Errorf("extended attribute, message %d: % x", kind, r.Data[:n])
+		}
 	}
 	// No room for the answer.
 	if n := d.Do(0, d.Out(message('x', 2, "a long one")), d.In(12)); n != 0 {

@@ -52,6 +52,10 @@ func (c config) startQEMU(line string, options []string) *exec.Cmd {
 	if has("pci") {
 		machine, bus = machine+",pcie=on", "pci"
 	}
+	card := "virtio-net-" + bus
+	if has("pci") {
+		card += ",romfile=" // what only firmware would read
+	}
 	cached, direct := "threads", "native"
 	for _, aio := range []string{"threads", "native", "io_uring"} {
 		if has(aio) {
@@ -65,9 +69,9 @@ func (c config) startQEMU(line string, options []string) *exec.Cmd {
 		"-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot",
 		"-kernel", c.kernel, "-initrd", c.initrd, "-append", line,
 		"-netdev", "tap,id=tap,ifname=io0,script=no,downscript=no,vhost=off",
-		"-device", "virtio-net-" + bus + ",netdev=tap,mac=" + tapMAC,
+		"-device", card + ",netdev=tap,mac=" + tapMAC,
 		"-netdev", "user,id=user",
-		"-device", "virtio-net-" + bus + ",netdev=user,mac=" + userMAC}
+		"-device", card + ",netdev=user,mac=" + userMAC}
 	disk := func(name, path, settings string) {
 		device := fmt.Sprintf("virtio-blk-%s,drive=%s,serial=%s", bus, name, name)
 		if !has("noiothread") {
