@@ -36,14 +36,36 @@ func Open(path string, readOnly bool) (*Folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("share %s: %w", path, err)
 	}
-	var files unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+	files, err := openFiles()
+	if err != nil {
 		unix.Close(root)
 		return nil, fmt.Errorf("share %s: getrlimit: %w", path, err)
 	}
 	// A guest holds files open on the host as it likes; the rest of vmm needs
 	// some too. Two for each file: where it is, and what is in it.
-	return &Folder{root: root, readOnly: readOnly, limit: int64(min(files.Cur, 1<<20) / 4)}, nil
+	return &Folder{root: root, readOnly: readOnly, limit: int64(files / 4)}, nil
+}
+
+// maxFiles is how many files vmm may have open where it can choose: what Linux
+// allows at the most when not told otherwise (/proc/sys/fs/nr_open).
+const maxFiles = 1 << 20
+
+// openFiles is how many files this process may have open. Linux as a guest keeps
+// one for every file that it remembers, which are tens of thousands where a
+// program is built; a host's usual limit may be a few thousand, which only root
+// can raise.
+func openFiles() (uint64, error) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, err
+	}
+	if limit.Cur < maxFiles {
+		more := unix.Rlimit{Cur: maxFiles, Max: max(limit.Max, maxFiles)}
+		if unix.Setrlimit(unix.RLIMIT_NOFILE, &more) == nil {
+			return maxFiles, nil
+		}
+	}
+	return min(limit.Cur, maxFiles), nil
 }
 
 // Serve answers a client's messages until there are no more. The answers to
