@@ -16,30 +16,32 @@ import (
 // no longer than now and then: less than trimExits times in trimAfter.
 const (
 	trimAfter = 2 * time.Second
-	trimExits = 100
+	trimExits = 10
 )
 
-// atRest does something once, when the machine has come to rest; exits counts how
-// often its guest has needed vmm.
+// atRest does something when the machine has come to rest, and again if that was
+// but a pause; exits counts how often its guest has needed vmm.
 func atRest(exits func() uint64, do func()) (stop func()) {
 	ended := make(chan struct{})
 	before := exits()
 	go func() {
 		ticks := time.NewTicker(trimAfter)
 		defer ticks.Stop()
-		for {
+		for done := false; ; {
 			select {
 			case <-ended:
 				return
 			case <-ticks.C:
 			}
 			now := exits()
-			if now-before >= trimExits {
-				before = now
-				continue
+			rest := now-before < trimExits
+			if rest && done {
+				return
 			}
-			do()
-			return
+			if done = rest; rest {
+				do()
+			}
+			before = now
 		}
 	}()
 	return sync.OnceFunc(func() { close(ended) })

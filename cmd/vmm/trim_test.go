@@ -23,7 +23,8 @@ func TestTrim(t *testing.T) {
 	}
 }
 
-// What is done at rest is done once, and not while the guest is busy.
+// What is done at rest is not done while the guest is busy, and is done once; and
+// once more after it was busy again soon.
 func TestAtRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var exits atomic.Uint64
@@ -37,9 +38,14 @@ func TestAtRest(t *testing.T) {
 			}
 		}
 		exits.Add(trimExits - 1)
-		time.Sleep(3 * trimAfter)
+		time.Sleep(trimAfter)
 		if synctest.Wait(); times != 1 {
 			t.Errorf("done %d times; want once", times)
+		}
+		exits.Add(trimExits)
+		time.Sleep(10 * trimAfter)
+		if synctest.Wait(); times != 2 {
+			t.Errorf("done %d times; want twice", times)
 		}
 		stop()
 		stop()

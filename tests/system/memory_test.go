@@ -45,7 +45,7 @@ func (v *vm) footprint() (f footprint) {
 
 // settled is when a guest has started, and vmm has given back what only that
 // took.
-const settled = 6 * time.Second
+const settled = 8 * time.Second
 
 // What machines take that are the same, with a disk and a network each, while
 // their inits wait: beside the guest's RAM, alone and in company, and what each
