@@ -167,12 +167,16 @@ var Claims = []Claim{
 	{"U5", "Boots faster.", "creation", func(r *result.Run) (Verdict, string) {
 		return ratio(r, "vm", "unikernel", "%s answers after %s, %s after %s", startOf, secondsOf)
 	}},
-	{"U6", "Less flexible: adding or removing a function means recompiling.", "creation", func(r *result.Run) (Verdict, string) {
+	{"U6", "Less flexible: adding or removing a function means recompiling.", "rebuild", func(r *result.Run) (Verdict, string) {
 		s, ok := subject(r, "unikernel")
 		if v := r.Values("start", s, "rebuild", -1); ok && len(v) > 0 {
-			return Supported, "from a changed source to the first response: " + seconds(stats.Quantile(v, 0.5), len(v))
+			text := fmt.Sprintf("it is compiled and linked anew: %s from a changed source to the first response", seconds(stats.Quantile(v, 0.5), len(v)))
+			if c, ok := subject(r, "crun", "runc"); ok && startOf(r, c) > 0 {
+				text += fmt.Sprintf("; %s with another file in it answers after %s", label(c), seconds(startOf(r, c), 1))
+			}
+			return Supported, text
 		}
-		return Unmeasured, "the time from a change of the source to the first response is not part of this run"
+		return Unmeasured, "no unikernel was built anew"
 	}},
 }
 

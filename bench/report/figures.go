@@ -15,7 +15,7 @@ import (
 func Figures(r *result.Run) ([]*Figure, error) {
 	var figures []*Figure
 	for _, draw := range []func(*result.Run) (*Figure, error){
-		creation, ecdf, phases, parallel, beside, marginal, minimum, images, density, throughput, latency, sorting, calls,
+		creation, ecdf, phases, parallel, beside, marginal, minimum, images, density, throughput, latency, sorting, calls, rebuild,
 	} {
 		f, err := draw(r)
 		if err != nil {
@@ -338,4 +338,11 @@ func calls(r *result.Run) (*Figure, error) {
 		})
 	}
 	return f, nil
+}
+
+func rebuild(r *result.Run) (*Figure, error) {
+	f := newFigure("rebuild", "From a changed source to the first response",
+		"The C application is compiled, linked and started: as a unikernel together with its TCP/IP and drivers, of which only the application is compiled, and as a program alone in a container.",
+		"seconds", "")
+	return barFigure(r, f, "start", "rebuild", -1, 1, false), nil
 }
