@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -160,9 +161,26 @@ func (h *host) plan(subjects []*subject) []*trial {
 			}
 		}
 		random.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
-		all = append(all, list...)
+		all = append(all, smallFirst(list)...)
 	}
 	return all
+}
+
+// smallFirst gives each subject's turns to its smallest trials first: what --limit
+// leaves out are then the largest.
+func smallFirst(list []*trial) []*trial {
+	of := map[*subject][]*trial{}
+	for _, t := range list {
+		of[t.subject] = append(of[t.subject], t)
+	}
+	for _, own := range of {
+		slices.SortStableFunc(own, func(a, b *trial) int { return cmp.Compare(a.starts, b.starts) })
+	}
+	ordered := make([]*trial, len(list))
+	for i, t := range list {
+		ordered[i], of[t.subject] = of[t.subject][0], of[t.subject][1:]
+	}
+	return ordered
 }
 
 // all does the trials that are not done, and adds what they find to run. The
@@ -218,10 +236,15 @@ type spending struct {
 }
 
 // affordable tells whether a trial fits into the time that is left for its
-// subject's of the suite. One start is always tried.
+// subject's of the suite. Where it is not known yet how long a start takes, one is
+// tried.
 func (h *host) affordable(t *trial, spent time.Duration) error {
-	takes := time.Duration(t.starts*float64(h.usual(t.subject)) + t.seconds*float64(time.Second))
-	if t.bounded || spent == 0 && t.starts <= 1 || spent+takes <= h.options.Limit {
+	one := h.usual(t.subject)
+	takes := time.Duration(t.starts*float64(one) + t.seconds*float64(time.Second))
+	if t.bounded {
+		takes = one
+	}
+	if one == 0 && t.starts <= 1 || spent+takes <= h.options.Limit {
 		return nil
 	}
 	return notTried(fmt.Sprintf("its trials of this suite take more than --limit %v", h.options.Limit))
