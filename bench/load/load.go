@@ -20,7 +20,7 @@ import (
 )
 
 // requestPatience is how long a request may take.
-const requestPatience = 10 * time.Second
+const requestPatience = 30 * time.Second
 
 // Throughput is the result of a closed loop.
 type Throughput struct {
@@ -153,7 +153,7 @@ func Sort(ctx context.Context, addr netip.AddrPort, n int) (time.Duration, error
 // Get is the latency of one request over a connection of its own.
 func Get(ctx context.Context, addr netip.AddrPort, path string) (time.Duration, error) {
 	begin := time.Now()
-	status, err := ask(ctx, ctx, addr, "GET "+path+" HTTP/1.1\r\nHost: "+addr.String()+"\r\nConnection: close\r\n\r\n")
+	status, err := ask(ctx, ctx, requestPatience, addr, "GET "+path+" HTTP/1.1\r\nHost: "+addr.String()+"\r\nConnection: close\r\n\r\n")
 	if err == nil && status != http.StatusOK {
 		err = fmt.Errorf("GET %s: status %d", path, status)
 	}
