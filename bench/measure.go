@@ -28,6 +28,7 @@ type trial struct {
 	// what --limit leaves out.
 	starts, seconds float64
 	bounded         bool // it keeps to --limit itself
+	last            bool // it empties the page cache, which is not for the others to find
 	run             func(ctx context.Context, r *recorder) error
 }
 
@@ -161,9 +162,18 @@ func (h *host) plan(subjects []*subject) []*trial {
 			}
 		}
 		random.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
-		all = append(all, smallFirst(list)...)
+		list = smallFirst(list)
+		slices.SortStableFunc(list, func(a, b *trial) int { return cmp.Compare(btoi(a.last), btoi(b.last)) })
+		all = append(all, list...)
 	}
 	return all
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // smallFirst gives each subject's turns to its smallest trials first: what --limit

@@ -41,7 +41,7 @@ func (h *host) planStart(s *subject) []*trial {
 		}
 	}
 	return append(all, &trial{
-		id: "read", starts: 1,
+		id: "read", starts: 1, last: true,
 		run: func(ctx context.Context, r *recorder) error { return h.trialRead(ctx, r, s) },
 	})
 }

@@ -38,7 +38,11 @@ type Judged struct {
 // Claims are those of the lecture.
 var Claims = []Claim{
 	{"V1", "A VM carries the application and a full-blown operating system (e.g. Debian, Red Hat).", "images", func(r *result.Run) (Verdict, string) {
-		return ratio(r, "vm-distro", "vm", "the image of %s takes %s, that of %s, with a kernel for one application, %s", imageOf, sizeOf)
+		verdict, text := ratio(r, "vm-distro", "vm", "the image of %s takes %s; but that of %s, with a kernel for one application, %s", imageOf, sizeOf)
+		if verdict == Supported {
+			verdict = Mixed // it may, and it need not
+		}
+		return verdict, text
 	}},
 	{"V2", "Its operating system has to boot, so applications start slowly.", "phases", func(r *result.Run) (Verdict, string) {
 		s, ok := subject(r, "vm")
@@ -172,7 +176,7 @@ var Claims = []Claim{
 		if v := r.Values("start", s, "rebuild", -1); ok && len(v) > 0 {
 			text := fmt.Sprintf("it is compiled and linked anew: %s from a changed source to the first response", seconds(stats.Quantile(v, 0.5), len(v)))
 			if c, ok := subject(r, "crun", "runc"); ok && startOf(r, c) > 0 {
-				text += fmt.Sprintf("; %s with another file in it answers after %s", label(c), seconds(startOf(r, c), 1))
+				text += fmt.Sprintf("; a container takes another program as a file: %s answers after %s", label(c), seconds(startOf(r, c), 1))
 			}
 			return Supported, text
 		}
