@@ -1,3 +1,5 @@
+//go:build lab
+
 package bench_test
 
 import (
@@ -15,12 +17,12 @@ import (
 const machines = "vm,unikernel,qemu-microvm,podman"
 
 // realAssets is what guest-images/bench has built. Its machines take a host whose KVM
-// runs Linux: tests/suite/run runs these tests on one.
+// runs Linux: tests/bench/suite/run runs these tests on one.
 func realAssets(t *testing.T) string {
 	t.Helper()
 	dir := os.Getenv("VMM_BENCH_ASSETS")
 	if dir == "" {
-		t.Skip("needs VMM_BENCH_ASSETS and a KVM that runs Linux: make test-bench")
+		t.Fatal("VMM_BENCH_ASSETS is not set; run it with 'make test-bench'")
 	}
 	return dir
 }
