@@ -2,7 +2,7 @@
 // main loop. It does what app/c/posix.c does on Linux.
 #include "serve.h"
 
-#include <lwip/tcp.h>
+#include <lwip/priv/tcp_priv.h>
 #include <stdlib.h>
 
 #include "clock.h"
@@ -160,6 +160,22 @@ static err_t on_accepted(void *arg, struct tcp_pcb *pcb, err_t err) {
 	tcp_err(pcb, on_error);
 	tcp_poll(pcb, on_poll, POLL);
 	tcp_nagle_disable(pcb); // answers go out at once
+	return ERR_OK;
+}
+
+// serve_make_room ends the oldest of the connections that have only begun when
+// there is no room for another: clients that never go on, which lwIP would wait for
+// as long as 20 seconds, do not keep others out.
+err_t serve_make_room(const struct tcp_pcb *pcb) {
+	const struct tcp_pcb_listen *listener = (const struct tcp_pcb_listen *)pcb;
+	if (pcb->state != LISTEN || listener->accepts_pending < listener->backlog)
+		return ERR_OK;
+	struct tcp_pcb *oldest = NULL;
+	for (struct tcp_pcb *p = tcp_active_pcbs; p; p = p->next) // the newest comes first
+		if (p->state == SYN_RCVD && (!oldest || tcp_ticks - p->tmr >= tcp_ticks - oldest->tmr))
+			oldest = p;
+	if (oldest)
+		tcp_abandon(oldest, 0);
 	return ERR_OK;
 }
 
