@@ -21,7 +21,7 @@ build: ## build the static binaries bin/vmm and bin/vmm-tools
 .PHONY: packages
 packages:
 	@guest-images/packages gcc libc6-dev musl-tools dpkg-dev linux-libc-dev acpica-tools cpio kmod xz-utils busybox-static qemu-system-x86 qemu-utils strace util-linux iproute2 gdb zstd lz4 lzop bzip2 \
-	  e2fsprogs iperf3 iputils-ping openssh-client git
+	  e2fsprogs iperf3 iputils-ping openssh-client git curl
 
 .PHONY: demo
 demo: packages build ## boot Debian's kernel, look around inside, power off
@@ -54,7 +54,7 @@ test: packages build ## run the tests: units and tiny guests here, whole systems
 	@guest-images/packages chromium runc crun
 	go test $(UNIT)
 	go test -tags solutions ./examples/...
-	go test -run 'TestSize|TestMemory|TestAddress|TestEnd' ./tests/unikernel
+	go test -run 'TestSize|TestMemory|TestAddress|TestEnd|TestCurl|TestHalf' ./tests/unikernel
 	tests/system/run
 
 .PHONY: check
