@@ -92,7 +92,7 @@ func (h *host) prepare(s *subject, w wish) (*place, error) {
 	i := int(h.next.Add(1))
 	spec := runtime.Spec{
 		Name: fmt.Sprintf("bench-%d", i), Tree: h.tree, Memory: w.memory, CPUs: h.options.WorkCPUs, Wrap: w.wrap,
-		Port: uint16(20000 + i%20000),
+		Port: netlab.Port(i),
 	}
 	spec.Dir = filepath.Join(h.scratch, strconv.Itoa(i))
 	if err := os.Mkdir(spec.Dir, 0o700); err != nil {
