@@ -206,6 +206,11 @@ func (h *host) all(ctx context.Context, trials []*trial, done map[string]bool, l
 	for _, t := range trials {
 		if !done[t.id] {
 			bar.begin(t.id)
+			if t.suite != "start" && h.tracer != nil {
+				if err := h.tracer.Rest(); err != nil {
+					return err
+				}
+			}
 			r := &recorder{trial: t, out: result.Outcome{Trial: t.id}}
 			begun, on := time.Now(), spending{t.suite, t.subject}
 			err := h.affordable(t, spent[on])
