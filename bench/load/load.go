@@ -95,7 +95,8 @@ func Open(ctx context.Context, addr netip.AddrPort, path string, rate int, d tim
 	results := attacker.Attack(target, vegeta.Rate{Freq: rate, Per: time.Second}, d, "")
 	defer context.AfterFunc(ctx, func() { attacker.Stop() })()
 	for r := range results {
-		due := begin.Add(time.Duration(r.Seq) * time.Second / time.Duration(rate))
+		// The first is due after an interval.
+		due := begin.Add(time.Duration(r.Seq+1) * time.Second / time.Duration(rate))
 		latencies = append(latencies, r.End().Sub(due).Seconds())
 		if r.Code == http.StatusOK {
 			answered++
