@@ -34,9 +34,10 @@ type Options struct {
 	// Ready is where the image is asked whether it is ready: http://:PORT/PATH.
 	Ready string
 	// Timeout is how long a start may take; for a distribution four times that.
+	// 0 is a minute, and three on an emulated host.
 	Timeout time.Duration
-	// Limit is how long a trial may take by what is known when it begins; one
-	// that would take longer is not tried.
+	// Limit is how long a subject's trials of a suite may take, by what is known
+	// when one begins; what would take longer is not tried, but for one start.
 	Limit time.Duration
 	// Pin are the processors for the runtimes, as the user wrote them; "" for a
 	// choice by the number of processors.
@@ -49,9 +50,9 @@ func Defaults() Options {
 		Config: result.Config{
 			Suites: slices.Clone(Suites), Runtimes: slices.Clone(benchrt.Names), N: 30, Seed: 1,
 			Parallel: []int{1, 10, 50}, Rates: []int{50, 200, 1000}, SortSizes: []int{100, 1000, 4000},
-			Seconds: 10, Density: 50,
+			Seconds: 10, Density: 50, DensityReserve: 256, DensityP99: 1,
 		},
-		Timeout: time.Minute, Limit: 10 * time.Minute,
+		Limit: 10 * time.Minute,
 	}
 }
 
@@ -87,6 +88,9 @@ func (o *Options) Validate() error {
 	}
 	if o.Density < 1 || o.Density > maxParallel {
 		return fmt.Errorf("--density %d: choose from 1 to %d", o.Density, maxParallel)
+	}
+	if o.DensityReserve < 0 || o.DensityP99 <= 0 {
+		return errors.New("--density-reserve is at least 0 MiB, --density-p99 more than 0 s")
 	}
 	for _, r := range append(slices.Clone(o.Rates), o.SortSizes...) {
 		if r < 1 {

@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -99,6 +100,49 @@ func TestPlan(t *testing.T) {
 		seen[id] = true
 		if suite := id[:5]; (suite == "start") != (i < 24) {
 			t.Errorf("trial %d is %s: suites are to follow each other", i, id)
+		}
+	}
+}
+
+func TestSmallTrialsFirst(t *testing.T) {
+	a, b := &subject{}, &subject{}
+	list := []*trial{
+		{id: "a10", subject: a, starts: 10}, {id: "b1", subject: b, starts: 1}, {id: "a1", subject: a, starts: 1},
+		{id: "a1'", subject: a, starts: 1}, {id: "b2", subject: b, starts: 2},
+	}
+	var got []string
+	for _, trial := range smallFirst(list) {
+		got = append(got, trial.id)
+	}
+	// The turns of each subject are where they were.
+	if diff := cmp.Diff([]string{"a1", "b1", "a1'", "a10", "b2"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestLimit(t *testing.T) {
+	s := &subject{}
+	known := &host{options: Options{Limit: 10 * time.Second}, took: map[*subject][]float64{s: {3}}}
+	unknown := &host{options: known.options}
+	tests := []struct {
+		name  string
+		host  *host
+		trial trial
+		spent time.Duration
+		want  bool
+	}{
+		{"what one start takes is not known yet", unknown, trial{starts: 1}, 0, true},
+		{"nor what ten take", unknown, trial{starts: 10}, 0, true},
+		{"it fits", known, trial{starts: 2, seconds: 3}, 0, true},
+		{"it does not", known, trial{starts: 4}, 0, false},
+		{"others have taken the time", known, trial{starts: 1}, 8 * time.Second, false},
+		{"it stops by itself", known, trial{starts: 50, bounded: true}, 0, true},
+		{"which does not help when nothing is left", known, trial{starts: 50, bounded: true}, 8 * time.Second, false},
+	}
+	for _, tt := range tests {
+		tt.trial.subject = s
+		if err := tt.host.affordable(&tt.trial, tt.spent); (err == nil) != tt.want {
+			t.Errorf("%s: %v, want it tried: %v", tt.name, err, tt.want)
 		}
 	}
 }

@@ -13,23 +13,17 @@ import (
 
 func (h *host) planDensity(s *subject) []*trial {
 	return []*trial{{
-		id: "0", weight: float64(h.options.Density),
+		id: "0", starts: float64(h.options.Density), bounded: true,
 		run: func(ctx context.Context, r *recorder) error { return h.trialDensity(ctx, r, s) },
 	}}
 }
 
-const (
-	// reserve is the memory that the host is left with.
-	reserve = 256 << 20
-	// slow is the latency at which instances are too many: the 99th percentile of
-	// requests to all of them.
-	slow = time.Second
-	// asked is how many requests the latency is taken from.
-	asked = 100
-)
+// asked is how many requests the latency is taken from.
+const asked = 100
 
 // trialDensity starts instance after instance, up to the number asked for, until
-// memory is used up or they answer slowly.
+// no more than --density-reserve of the host's memory is left, or requests to all
+// of them take longer than --density-p99.
 func (h *host) trialDensity(ctx context.Context, r *recorder, s *subject) (err error) {
 	var list []*running
 	defer func() {
@@ -48,8 +42,8 @@ func (h *host) trialDensity(ctx context.Context, r *recorder, s *subject) (err e
 		if err != nil {
 			return err
 		}
-		if now < reserve+s.Memory {
-			limit = fmt.Sprintf("memory: %d MiB are left", now>>20)
+		if now < h.options.DensityReserve<<20+s.Memory {
+			limit = fmt.Sprintf("memory: %d MiB are left, --density-reserve %dM", now>>20, h.options.DensityReserve)
 			break
 		}
 		if time.Since(begin) > h.options.Limit {
@@ -77,8 +71,8 @@ func (h *host) trialDensity(ctx context.Context, r *recorder, s *subject) (err e
 		if err := recordDensity(r, list, none, p99); err != nil {
 			return err
 		}
-		if p99 > slow {
-			limit = fmt.Sprintf("latency: 99th percentile %v", p99.Round(time.Millisecond))
+		if p99.Seconds() > h.options.DensityP99 {
+			limit = fmt.Sprintf("latency: 99th percentile %v, --density-p99 %vs", p99.Round(time.Millisecond), h.options.DensityP99)
 			break
 		}
 	}

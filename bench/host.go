@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,8 +33,17 @@ type subject struct {
 	files   []result.File
 }
 
-func (s *subject) result() result.Subject {
-	r := result.Subject{Runtime: s.Name, App: s.app.Name, Version: s.version, Kind: string(s.Kind), Files: s.files}
+// result describes the subject. Its files are named as in the folder of assets:
+// where that is, is the host's own business.
+func (s *subject) result(assets string) result.Subject {
+	r := result.Subject{Runtime: s.Name, App: s.app.Name, Version: s.version, Kind: string(s.Kind), Files: slices.Clone(s.files)}
+	for i, f := range r.Files {
+		if name, err := filepath.Rel(assets, f.Path); err == nil && filepath.IsLocal(name) {
+			r.Files[i].Path = name
+		} else {
+			r.Files[i].Path = filepath.Base(f.Path)
+		}
+	}
 	if s.missing != nil {
 		r.Missing = s.missing.Error()
 	}
@@ -82,7 +92,7 @@ func (h *host) prepare(s *subject, w wish) (*place, error) {
 	i := int(h.next.Add(1))
 	spec := runtime.Spec{
 		Name: fmt.Sprintf("bench-%d", i), Tree: h.tree, Memory: w.memory, CPUs: h.options.WorkCPUs, Wrap: w.wrap,
-		Port: uint16(20000 + i%20000),
+		Port: netlab.Port(i),
 	}
 	spec.Dir = filepath.Join(h.scratch, strconv.Itoa(i))
 	if err := os.Mkdir(spec.Dir, 0o700); err != nil {
@@ -195,6 +205,7 @@ func (h *host) up(ctx context.Context, s *subject, w wish) (*running, load.Ready
 	if err != nil {
 		return nil, ready, errors.Join(err, r.close())
 	}
+	h.remember(s, ready.At.Sub(r.Started))
 	return r, ready, nil
 }
 

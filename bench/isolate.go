@@ -17,7 +17,7 @@ import (
 
 func (h *host) planIsolation(s *subject) []*trial {
 	return []*trial{{
-		id: "0", weight: 3,
+		id: "0", starts: 2, seconds: 1,
 		run: func(ctx context.Context, r *recorder) error { return h.trialIsolation(ctx, r, s) },
 	}}
 }

@@ -3,6 +3,7 @@ package bench_test
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -26,7 +27,7 @@ import (
 	"vmm/bench/result"
 )
 
-// The programs, built once for all tests.
+// The folder with the programs, for all tests.
 var built struct {
 	sync.Once
 	dir string
@@ -39,7 +40,7 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// program is the path of vmm, with vmm-tools beside it; the services are there too.
+// program is the path of vmm, with vmm-tools beside it: those of $VMM_BIN, or built.
 func program(t *testing.T) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -49,17 +50,12 @@ func program(t *testing.T) string {
 		if built.dir, built.err = os.MkdirTemp("", "bench-test-"); built.err != nil {
 			return
 		}
-		build := func(out, ldflags, pkg string) {
-			cmd := exec.Command("go", "build", "-o", filepath.Join(built.dir, out), "-ldflags", ldflags, pkg)
-			cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-			if text, err := cmd.CombinedOutput(); err != nil && built.err == nil {
-				built.err = fmt.Errorf("%v: %w: %s", cmd, err, text)
+		for _, name := range []string{"vmm", "vmm-tools"} {
+			if bin := os.Getenv("VMM_BIN"); bin != "" {
+				built.err = errors.Join(built.err, os.Symlink(filepath.Join(filepath.Dir(bin), name), filepath.Join(built.dir, name)))
+			} else {
+				built.err = errors.Join(built.err, compile(name, "", "vmm/cmd/"+name))
 			}
-		}
-		build("vmm", "", "vmm/cmd/vmm")
-		build("vmm-tools", "", "vmm/cmd/vmm-tools")
-		for _, mode := range []string{"fine", "silent", "ends", "refuses", "dies"} {
-			build("service-"+mode, "-X main.mode="+mode, "./testdata/service")
 		}
 	})
 	if built.err != nil {
@@ -68,13 +64,35 @@ func program(t *testing.T) string {
 	return filepath.Join(built.dir, "vmm")
 }
 
+// compile builds a program in the folder.
+func compile(out, ldflags, pkg string) error {
+	cmd := exec.Command("go", "build", "-o", filepath.Join(built.dir, out), "-ldflags", ldflags, pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%v: %w: %s", cmd, err, text)
+	}
+	return nil
+}
+
+// service is the path of a service that behaves as told: fine, silent...
+func service(t *testing.T, mode string) string {
+	t.Helper()
+	path := filepath.Join(built.dir, "service-"+mode)
+	if _, err := os.Stat(path); err != nil {
+		if err := compile("service-"+mode, "-X main.mode="+mode, "./testdata/service"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return path
+}
+
 // assets makes a folder in which the two built-in applications are services that
 // behave as told.
 func assets(t *testing.T, goMode, cMode string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for app, mode := range map[string]string{"rest-go": goMode, "rest-c": cMode} {
-		text, err := os.ReadFile(filepath.Join(built.dir, "service-"+mode))
+		text, err := os.ReadFile(service(t, mode))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +141,7 @@ func traces(t *testing.T) []string {
 	}
 	processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, p := range processes {
-		if text, _ := os.ReadFile(p); bytes.Contains(text, []byte(built.dir)) || bytes.Contains(text, []byte("bench-")) && bytes.Contains(text, []byte("--bundle")) {
+		if text, _ := os.ReadFile(p); bytes.Contains(text, []byte(built.dir)) || bytes.Contains(text, []byte("bench-")) && bytes.Contains(text, []byte("--bundle")) || bytes.Contains(text, []byte("198.18.")) {
 			all = append(all, "process "+strings.ReplaceAll(string(text), "\x00", " "))
 		}
 	}
@@ -134,17 +152,21 @@ func traces(t *testing.T) []string {
 func leavesNothing(t *testing.T) {
 	t.Helper()
 	before := traces(t)
-	t.Cleanup(func() {
-		var left []string
-		for _, x := range traces(t) {
-			if !slices.Contains(before, x) {
-				left = append(left, x)
-			}
+	t.Cleanup(func() { expectTraces(t, before) })
+}
+
+// expectTraces fails the test if there is more on the host than before.
+func expectTraces(t *testing.T, before []string) {
+	t.Helper()
+	var left []string
+	for _, x := range traces(t) {
+		if !slices.Contains(before, x) {
+			left = append(left, x)
 		}
-		if len(left) > 0 {
-			t.Errorf("left behind: %s", strings.Join(left, "; "))
-		}
-	})
+	}
+	if len(left) > 0 {
+		t.Errorf("left behind: %s", strings.Join(left, "; "))
+	}
 }
 
 // quick are flags for a run of seconds.
@@ -243,19 +265,19 @@ func TestBrokenApplicationsAreRows(t *testing.T) {
 }
 
 // start begins a long run, and waits until something was measured.
-func start(t *testing.T, assets, out string) *exec.Cmd {
+func start(t *testing.T, assets, out, runtimes string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(program(t), "bench", "run", "--assets", assets, "-o", out, "--suite", "start", "--runtimes", "process,crun", "--app", "rest-c", "-n", "40", "--parallel", "1")
+	cmd := exec.Command(program(t), "bench", "run", "--assets", assets, "-o", out, "--suite", "start", "--runtimes", runtimes, "--app", "rest-c", "-n", "40", "--parallel", "1")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if text, _ := os.ReadFile(filepath.Join(out, result.CSVFile)); bytes.Count(text, []byte(",done,")) >= 3 {
 			return cmd
 		}
 		if time.Now().After(deadline) {
 			_ = cmd.Process.Kill()
-			t.Fatal("nothing was measured within a minute")
+			t.Fatal("nothing was measured within two minutes")
 		}
 	}
 }
@@ -264,7 +286,7 @@ func TestInterruptedAndResumed(t *testing.T) {
 	program(t)
 	leavesNothing(t)
 	dir, out := assets(t, "fine", "fine"), filepath.Join(t.TempDir(), "out")
-	cmd := start(t, dir, out)
+	cmd := start(t, dir, out, "process,crun")
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +327,7 @@ func TestKilledLeavesOnlyWhatTheNextRunRemoves(t *testing.T) {
 	program(t)
 	leavesNothing(t)
 	dir, out := assets(t, "fine", "fine"), filepath.Join(t.TempDir(), "out")
-	cmd := start(t, dir, out)
+	cmd := start(t, dir, out, "process,crun")
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +344,7 @@ func TestKilledLeavesOnlyWhatTheNextRunRemoves(t *testing.T) {
 // container writes a container image with one file, whose command is given.
 func container(t *testing.T, file, command string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(built.dir, "service-fine"))
+	text, err := os.ReadFile(service(t, "fine"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,8 +23,13 @@ type trial struct {
 	id      string
 	suite   string
 	subject *subject
-	weight  float64 // of it in the whole run, for the time left
-	run     func(ctx context.Context, r *recorder) error
+	// starts is how many instances it starts, one after the other or as much work
+	// at once; seconds what it takes beside. That is for the time left, and for
+	// what --limit leaves out.
+	starts, seconds float64
+	bounded         bool // it keeps to --limit itself
+	last            bool // it empties the page cache, which is not for the others to find
+	run             func(ctx context.Context, r *recorder) error
 }
 
 // recorder takes what a trial finds.
@@ -76,7 +82,7 @@ func measure(ctx context.Context, o Options, scratch string, tree *cgroup.Tree) 
 		}
 	}
 	for _, s := range subjects {
-		run.Subjects = append(run.Subjects, s.result())
+		run.Subjects = append(run.Subjects, s.result(o.Assets))
 	}
 	done := map[string]bool{}
 	if o.Resume {
@@ -97,6 +103,12 @@ func measure(ctx context.Context, o Options, scratch string, tree *cgroup.Tree) 
 	defer log.Close()
 	if err := run.Save(o.Dir); err != nil {
 		return err
+	}
+	if h.options.Timeout == 0 {
+		h.options.Timeout = time.Minute
+		if run.Environment.Host == result.Emulated {
+			h.options.Timeout *= 3
+		}
 	}
 	if c := run.Environment.Caution(); c != "" {
 		fmt.Fprintln(os.Stderr, "vmm:", c)
@@ -146,16 +158,39 @@ func (h *host) plan(subjects []*subject) []*trial {
 			for _, t := range builders[suite](s) {
 				t.suite, t.subject = suite, s
 				t.id = fmt.Sprintf("%s/%s/%s/%s", suite, s.Name, s.app.Name, t.id)
-				if s.Heavy {
-					t.weight *= 10
-				}
 				list = append(list, t)
 			}
 		}
 		random.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+		list = smallFirst(list)
+		slices.SortStableFunc(list, func(a, b *trial) int { return cmp.Compare(btoi(a.last), btoi(b.last)) })
 		all = append(all, list...)
 	}
 	return all
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// smallFirst gives each subject's turns to its smallest trials first: what --limit
+// leaves out are then the largest.
+func smallFirst(list []*trial) []*trial {
+	of := map[*subject][]*trial{}
+	for _, t := range list {
+		of[t.subject] = append(of[t.subject], t)
+	}
+	for _, own := range of {
+		slices.SortStableFunc(own, func(a, b *trial) int { return cmp.Compare(a.starts, b.starts) })
+	}
+	ordered := make([]*trial, len(list))
+	for i, t := range list {
+		ordered[i], of[t.subject] = of[t.subject][0], of[t.subject][1:]
+	}
+	return ordered
 }
 
 // all does the trials that are not done, and adds what they find to run. The
@@ -163,15 +198,26 @@ func (h *host) plan(subjects []*subject) []*trial {
 func (h *host) all(ctx context.Context, trials []*trial, done map[string]bool, log *result.Log, run *result.Run) error {
 	total := 0.0
 	for _, t := range trials {
-		total += t.weight
+		total += t.weight()
 	}
+	spent := map[spending]time.Duration{}
 	bar := newProgress(total)
 	defer bar.finish()
 	for _, t := range trials {
 		if !done[t.id] {
 			bar.begin(t.id)
+			if t.suite != "start" && h.tracer != nil {
+				if err := h.tracer.Rest(); err != nil {
+					return err
+				}
+			}
 			r := &recorder{trial: t, out: result.Outcome{Trial: t.id}}
-			err := t.run(ctx, r)
+			begun, on := time.Now(), spending{t.suite, t.subject}
+			err := h.affordable(t, spent[on])
+			if err == nil {
+				err = t.run(ctx, r)
+				spent[on] += time.Since(begun)
+			}
 			if ctx.Err() != nil {
 				return Interrupted{h.options.Dir}
 			}
@@ -184,9 +230,39 @@ func (h *host) all(ctx context.Context, trials []*trial, done map[string]bool, l
 			}
 			run.Add(r.out)
 		}
-		bar.end(t.weight)
+		bar.end(t.weight())
 	}
 	return nil
+}
+
+// weight of a trial in the whole run: that of a start, in which a distribution
+// takes many times as long as anything else, or of a second of load.
+func (t *trial) weight() float64 {
+	if t.subject.Heavy {
+		return 10*t.starts + t.seconds
+	}
+	return t.starts + t.seconds
+}
+
+// spending is what --limit is for: a subject's trials of a suite.
+type spending struct {
+	suite   string
+	subject *subject
+}
+
+// affordable tells whether a trial fits into the time that is left for its
+// subject's of the suite. Where it is not known yet how long a start takes, one is
+// tried.
+func (h *host) affordable(t *trial, spent time.Duration) error {
+	one := h.usual(t.subject)
+	takes := time.Duration(t.starts*float64(one) + t.seconds*float64(time.Second))
+	if t.bounded {
+		takes = one
+	}
+	if one == 0 && t.starts <= 1 || spent+takes <= h.options.Limit {
+		return nil
+	}
+	return notTried(fmt.Sprintf("its trials of this suite take more than --limit %v", h.options.Limit))
 }
 
 // Interrupted is the error of a run that was ended before its end.
@@ -200,7 +276,7 @@ func (i Interrupted) Error() string {
 func List(assets string) []result.Subject {
 	var all []result.Subject
 	for _, s := range find(Options{Config: result.Config{Runtimes: runtime.Names}, Assets: assets}, runtime.BuiltIn) {
-		all = append(all, s.result())
+		all = append(all, s.result(assets))
 	}
 	return all
 }

@@ -22,12 +22,12 @@ func (h *host) planMemory(s *subject) []*trial {
 	var all []*trial
 	for i := range h.repeats() {
 		all = append(all, &trial{
-			id: fmt.Sprintf("marginal/%d", i), weight: instances,
+			id: fmt.Sprintf("marginal/%d", i), starts: instances,
 			run: func(ctx context.Context, r *recorder) error { return h.trialMarginal(ctx, r, s) },
 		})
 	}
 	return append(all, &trial{
-		id: "minimum", weight: 8,
+		id: "minimum", starts: 8, bounded: true,
 		run: func(ctx context.Context, r *recorder) error { return h.trialMinimum(ctx, r, s) },
 	})
 }
@@ -68,7 +68,7 @@ const settling = 300 * time.Millisecond
 
 // trialMarginal takes what one more instance adds to those that run.
 func (h *host) trialMarginal(ctx context.Context, r *recorder, s *subject) (err error) {
-	if err := h.fits(s, instances); err != nil {
+	if err := fits(s, instances); err != nil {
 		return err
 	}
 	var list []*running
@@ -137,16 +137,11 @@ func (h *host) trialMinimum(ctx context.Context, r *recorder, s *subject) error 
 		return fmt.Errorf("it does not serve in %d MiB: %w", high>>20, err)
 	}
 	took := time.Since(begin)
-	tries := 0
-	for n := high / step; n > 1; n /= 2 {
-		tries++
-	}
-	// One that fails may take as long as it is given: three times what is usual.
-	if worst := 3 * took * time.Duration(tries); worst > h.options.Limit {
-		return notTried(fmt.Sprintf("at %v a start, it may take %v, and --limit is %v", took.Round(time.Millisecond), worst.Round(time.Second), h.options.Limit))
-	}
 	low := int64(0) // does not work
 	for high-low > step {
+		if time.Since(begin)+took > h.options.Limit {
+			return fmt.Errorf("the smallest memory is more than %d and at most %d MiB: no time left to find it, --limit %v", low>>20, high>>20, h.options.Limit)
+		}
 		middle := (low + high) / 2 / step * step
 		if middle == low {
 			break

@@ -17,7 +17,7 @@ func (h *host) planRest(s *subject) []*trial {
 	var all []*trial
 	for i := range h.repeats() {
 		all = append(all, &trial{
-			id: fmt.Sprint(i), weight: 1 + h.options.Seconds*float64(1+len(h.options.Rates)),
+			id: fmt.Sprint(i), starts: 1, seconds: h.options.Seconds * float64(1+len(h.options.Rates)),
 			run: func(ctx context.Context, r *recorder) error { return h.trialRest(ctx, r, s) },
 		})
 	}
@@ -84,7 +84,7 @@ func (h *host) planSort(s *subject) []*trial {
 	var all []*trial
 	for i := range h.repeats() {
 		all = append(all, &trial{
-			id: fmt.Sprint(i), weight: 2 + float64(len(h.options.SortSizes)),
+			id: fmt.Sprint(i), starts: 1, seconds: float64(len(h.options.SortSizes)),
 			run: func(ctx context.Context, r *recorder) error { return h.trialSort(ctx, r, s) },
 		})
 	}

@@ -20,7 +20,7 @@ import (
 )
 
 // requestPatience is how long a request may take.
-const requestPatience = 10 * time.Second
+const requestPatience = 30 * time.Second
 
 // Throughput is the result of a closed loop.
 type Throughput struct {
@@ -95,7 +95,8 @@ func Open(ctx context.Context, addr netip.AddrPort, path string, rate int, d tim
 	results := attacker.Attack(target, vegeta.Rate{Freq: rate, Per: time.Second}, d, "")
 	defer context.AfterFunc(ctx, func() { attacker.Stop() })()
 	for r := range results {
-		due := begin.Add(time.Duration(r.Seq) * time.Second / time.Duration(rate))
+		// The first is due after an interval.
+		due := begin.Add(time.Duration(r.Seq+1) * time.Second / time.Duration(rate))
 		latencies = append(latencies, r.End().Sub(due).Seconds())
 		if r.Code == http.StatusOK {
 			answered++
@@ -153,7 +154,7 @@ func Sort(ctx context.Context, addr netip.AddrPort, n int) (time.Duration, error
 // Get is the latency of one request over a connection of its own.
 func Get(ctx context.Context, addr netip.AddrPort, path string) (time.Duration, error) {
 	begin := time.Now()
-	status, err := ask(ctx, ctx, addr, "GET "+path+" HTTP/1.1\r\nHost: "+addr.String()+"\r\nConnection: close\r\n\r\n")
+	status, err := ask(ctx, ctx, requestPatience, addr, "GET "+path+" HTTP/1.1\r\nHost: "+addr.String()+"\r\nConnection: close\r\n\r\n")
 	if err == nil && status != http.StatusOK {
 		err = fmt.Errorf("GET %s: status %d", path, status)
 	}

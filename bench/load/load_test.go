@@ -111,6 +111,15 @@ func TestOpenOmitsNothing(t *testing.T) {
 	}
 }
 
+// A server that answers at once has latencies near zero, not near the interval.
+func TestOpenLoopCountsFromWhenARequestWasDue(t *testing.T) {
+	addr := serve(t, func(http.ResponseWriter, *http.Request) {})
+	l := Open(context.Background(), addr, "/", 5, 2*time.Second)
+	if l.P50 < 0 || l.P50 > 100*time.Millisecond {
+		t.Errorf("p50 %v at one request in 200 ms, want a small part of that", l.P50)
+	}
+}
+
 func TestSort(t *testing.T) {
 	addr := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		var numbers []int

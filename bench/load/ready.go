@@ -64,7 +64,7 @@ func WaitReady(ctx context.Context, addr netip.AddrPort, path string, gone <-cha
 			waiting <- giveUp
 		}
 		attempts.Go(func() {
-			status, err := ask(ctx, attempt, addr, request)
+			status, err := ask(ctx, attempt, patience, addr, request)
 			if err != nil {
 				return
 			}
@@ -100,8 +100,9 @@ func WaitReady(ctx context.Context, addr netip.AddrPort, path string, gone <-cha
 // errEnded tells that the instance ended before it was ready. Why is its to say.
 var errEnded = errors.New("it ended before it was ready")
 
-// ask makes one connection, until attempt ends, and one request.
-func ask(ctx, attempt context.Context, addr netip.AddrPort, request string) (status int, err error) {
+// ask makes one connection, until attempt ends, and one request, which may take as
+// long as patience.
+func ask(ctx, attempt context.Context, patience time.Duration, addr netip.AddrPort, request string) (status int, err error) {
 	var d net.Dialer
 	conn, err := d.DialContext(attempt, "tcp4", addr.String())
 	if err != nil {

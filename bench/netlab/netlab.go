@@ -71,9 +71,19 @@ func Setup() error {
 	if err != nil {
 		return err
 	}
-	// Many clients of one server soon use up the ports that Linux gives out.
-	return os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("1024 65000"), 0)
+	// Many clients of one server soon use up the ports that Linux gives out. But
+	// those where processes listen are not for clients.
+	return errors.Join(
+		os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("1024 65000"), 0),
+		os.WriteFile("/proc/sys/net/ipv4/ip_local_reserved_ports", fmt.Appendf(nil, "%d-%d", firstPort, firstPort+MaxInstances-1), 0),
+	)
 }
+
+// firstPort is the first of the ports for processes, which share one address.
+const firstPort = 20000
+
+// Port is where a process may listen.
+func Port(i int) uint16 { return uint16(firstPort + i%MaxInstances) }
 
 // Endpoint is where an instance is connected.
 type Endpoint struct {

@@ -20,6 +20,7 @@ import (
 type Tracer struct {
 	dir    string
 	guests bool // events of KVM can be seen
+	ready  bool // the events are switched on
 }
 
 // MarkInit is what a guest writes to port 0x80 when its first program begins.
@@ -85,6 +86,7 @@ func (t *Tracer) setup() error {
 		t.write("trace_clock", "mono"), // CLOCK_MONOTONIC
 		t.write("buffer_size_kb", "256"),
 		t.write("current_tracer", "nop"),
+		t.write("tracing_on", "0"),
 	)
 	for _, e := range events {
 		if _, statErr := os.Stat(filepath.Join(t.dir, "events", e.name)); statErr != nil {
@@ -112,11 +114,25 @@ func (t *Tracer) write(file, value string) error {
 // Guests tells whether the tracer can see guests.
 func (t *Tracer) Guests() bool { return t.guests }
 
-// Begin forgets what was seen and starts to look.
+// Begin forgets what was seen and starts to look. The events are switched on at the
+// first call, and stay on: to switch one changes the kernel's code while it runs,
+// which takes long, and which emulated processors are not always up to.
 func (t *Tracer) Begin() error {
-	err := t.enable("0")
-	err = errors.Join(err, t.write("trace", ""), t.enable("1"))
-	return err
+	err := t.write("trace", "")
+	if !t.ready || t.guests { // the trigger has muted one: this ends that, and changes no code
+		err = errors.Join(err, t.enable("1"))
+	}
+	t.ready = true
+	return errors.Join(err, t.write("tracing_on", "1"))
+}
+
+// Rest switches the events off, for as long as there is nothing to look at.
+func (t *Tracer) Rest() error {
+	if !t.ready {
+		return nil
+	}
+	t.ready = false
+	return t.enable("0")
 }
 
 func (t *Tracer) enable(value string) error {
@@ -145,7 +161,7 @@ type Exec struct {
 
 // End stops looking, and tells what there was to see, by the clock of Now.
 func (t *Tracer) End() (Seen, error) {
-	if err := t.enable("0"); err != nil {
+	if err := t.write("tracing_on", "0"); err != nil {
 		return Seen{}, err
 	}
 	text, err := os.ReadFile(filepath.Join(t.dir, "trace"))

@@ -15,7 +15,7 @@ import (
 func Figures(r *result.Run) ([]*Figure, error) {
 	var figures []*Figure
 	for _, draw := range []func(*result.Run) (*Figure, error){
-		creation, ecdf, phases, parallel, beside, marginal, minimum, images, density, throughput, latency, sorting, calls,
+		creation, ecdf, phases, parallel, beside, marginal, minimum, images, density, throughput, latency, sorting, calls, rebuild,
 	} {
 		f, err := draw(r)
 		if err != nil {
@@ -133,8 +133,8 @@ var phaseNames = []string{"runtime, until the guest's first instruction", "kerne
 
 func phases(r *result.Run) (*Figure, error) {
 	f := newFigure("phases", "Where the time of a start goes",
-		"Medians of each interval, one start at a time. The host's kernel tells when a guest is entered first and when a program is executed; guests write to port 0x80 when their first program begins. A container has no kernel of its own to boot: its runtime executes the application. An interval that cannot be seen from outside is part of the next.",
-		"milliseconds", "")
+		"Medians of each interval as a part of the whole, which is written beside it; one start at a time. The host's kernel tells when a guest is entered first and when a program is executed; guests write to port 0x80 when their first program begins. A container has no kernel of its own to boot: its runtime executes the application. An interval that cannot be seen from outside is part of the next.",
+		"percent of the start", "")
 	f.Columns = []string{"runtime", "runtime (until guest or application)", "kernel", "program", "n"}
 	var list []bar
 	for _, s := range subjects(r) {
@@ -154,7 +154,8 @@ func phases(r *result.Run) (*Figure, error) {
 		case !isGuest && len(init) > 0:
 			first = stats.Quantile(init, 0.5)
 		}
-		parts := []float64{first * 1e3, second * 1e3, (end - first - second) * 1e3}
+		percent := 100 / end
+		parts := []float64{first * percent, second * percent, (end - first - second) * percent}
 		list = append(list, bar{name: label(s), parts: parts, label: seconds(end, 1)})
 		f.Rows = append(f.Rows, []string{label(s), seconds(first, 1), seconds(second, 1), seconds(end-first-second, 1), fmt.Sprint(len(http))})
 	}
@@ -338,4 +339,11 @@ func calls(r *result.Run) (*Figure, error) {
 		})
 	}
 	return f, nil
+}
+
+func rebuild(r *result.Run) (*Figure, error) {
+	f := newFigure("rebuild", "From a changed source to the first response",
+		"The C application is compiled, linked and started: as a unikernel together with its TCP/IP and drivers, of which only the application is compiled, and as a program alone in a container.",
+		"seconds", "")
+	return barFigure(r, f, "start", "rebuild", -1, 1, false), nil
 }

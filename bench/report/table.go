@@ -28,6 +28,9 @@ var columns = []column{
 	{"p99", func(r *result.Run, s result.Subject) string {
 		return seconds(r.Summary("start", s, "http", 1).P99, n(r, s))
 	}},
+	{"n", func(r *result.Run, s result.Subject) string {
+		return number(float64(n(r, s)), n(r, s))
+	}},
 	{"PSS", func(r *result.Run, s result.Subject) string {
 		v := r.Values("memory", s, "pss", -1)
 		return size(stats.Quantile(v, 0.5), len(v))

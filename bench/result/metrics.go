@@ -35,7 +35,6 @@ var Metrics = map[string]Metric{
 
 	// Suites rest and sort.
 	"requests":      {"1/s", "connections", "requests answered a second, each connection waiting for its response"},
-	"client_limit":  {"1/s", "connections", "what the load generator reaches against a server that does nothing"},
 	"client_cpu":    {"", "connections", "share of its processors that the load generator used"},
 	"latency_p50":   {"s", "requests a second", "median latency, from when a request was due"},
 	"latency_p90":   {"s", "requests a second", "90th percentile of latency"},

@@ -32,19 +32,23 @@ type Run struct {
 
 // Config is what was asked for.
 type Config struct {
-	Suites     []string `json:"suites"`
-	Runtimes   []string `json:"runtimes"`
-	Apps       []string `json:"apps"`
-	N          int      `json:"n"`
-	Cold       bool     `json:"cold"`
-	Seed       uint64   `json:"seed"`
-	Parallel   []int    `json:"parallel"`    // how many start at once
-	Rates      []int    `json:"rates"`       // requests a second of the open loop
-	SortSizes  []int    `json:"sort_sizes"`  // integers of an array to sort
-	Seconds    float64  `json:"seconds"`     // of load, for each figure of the suite rest
-	Density    int      `json:"density"`     // instances at the most
-	WorkCPUs   []int    `json:"work_cpus"`   // where the runtimes run
-	ClientCPUs []int    `json:"client_cpus"` // where the bench and its load generator run
+	Suites    []string `json:"suites"`
+	Runtimes  []string `json:"runtimes"`
+	Apps      []string `json:"apps"`
+	N         int      `json:"n"`
+	Cold      bool     `json:"cold"`
+	Seed      uint64   `json:"seed"`
+	Parallel  []int    `json:"parallel"`   // how many start at once
+	Rates     []int    `json:"rates"`      // requests a second of the open loop
+	SortSizes []int    `json:"sort_sizes"` // integers of an array to sort
+	Seconds   float64  `json:"seconds"`    // of load, for each figure of the suite rest
+	Density   int      `json:"density"`    // instances at the most
+	// DensityReserve is the memory in MiB that the host is left with, DensityP99 the
+	// latency in seconds at which instances are too many.
+	DensityReserve int64   `json:"density_reserve"`
+	DensityP99     float64 `json:"density_p99"`
+	WorkCPUs       []int   `json:"work_cpus"`   // where the runtimes run
+	ClientCPUs     []int   `json:"client_cpus"` // where the bench and its load generator run
 }
 
 // Subject is a runtime with an application in it: a row of the report.

@@ -4,6 +4,7 @@
 package runtime
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -29,6 +30,25 @@ type Runtime interface {
 	// Start starts an instance: it returns once its program is executed, long
 	// before it serves.
 	Start(Spec) (*Instance, error)
+}
+
+// Rebuilder is a Runtime whose application can be compiled anew.
+type Rebuilder interface {
+	Runtime
+	// Rebuild compiles the application, as after a change of its source, and
+	// returns a runtime with that, whose files are in a folder.
+	Rebuild(ctx context.Context, dir string) (Runtime, error)
+}
+
+// rebuild runs a script that compiles an application.
+func rebuild(ctx context.Context, script string, args ...string) error {
+	if err := needFile(script, "what compiles the application anew"); err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(ctx, script, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("compile the application: %w: %s", err, trimNewline(out))
+	}
+	return nil
 }
 
 // Description is what is known of a runtime without looking for it.

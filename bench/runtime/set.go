@@ -38,6 +38,9 @@ func (a Assets) initrd(app App) string {
 	return filepath.Join(string(a), "initramfs", app.Name+".cpio")
 }
 
+// again is the script that compiles the application anew.
+func (a Assets) again(what string) string { return filepath.Join(string(a), "again", what) }
+
 // The memory of machines unless told otherwise: what a user would give them.
 const (
 	vmMemory        = 128 * mebibyte
@@ -67,9 +70,9 @@ func New(name string, assets Assets, app App) Runtime {
 	case "docker":
 		return &docker{app, root}
 	case "unikernel-container":
-		return unikernelContainer(app, root)
+		return unikernelContainer(app, assets)
 	case "unikernel":
-		u := &unikernel{machine{app: app, memory: unikernelMemory}}
+		u := &unikernel{machine{app: app, memory: unikernelMemory}, assets.again("unikernel")}
 		if app.Name == "rest-c" {
 			u.kernel = filepath.Join(string(assets), "unikernel", app.Name+".elf")
 		}

@@ -1,10 +1,18 @@
 package runtime
 
+import (
+	"context"
+	"path/filepath"
+)
+
 // unikernel is a machine of vmm's in which there is no operating system: the C
 // application, linked with a TCP/IP stack and the few drivers that it needs.
-type unikernel struct{ machine }
+type unikernel struct {
+	machine
+	again string // script that compiles the application anew
+}
 
-var _ Runtime = (*unikernel)(nil)
+var _ Rebuilder = (*unikernel)(nil)
 
 func (u *unikernel) Describe() Description {
 	return Description{Name: "unikernel", Kind: KindUnikernel, Link: LinkTap, Memory: u.memory}
@@ -36,4 +44,11 @@ func (u *unikernel) Start(s Spec) (*Instance, error) {
 			"--append", "quiet " + address(s.Endpoint),
 		},
 	}.start()
+}
+
+// Rebuild compiles the application, and links it with all that it stands on.
+func (u *unikernel) Rebuild(ctx context.Context, dir string) (Runtime, error) {
+	changed := *u
+	changed.kernel = filepath.Join(dir, "kernel")
+	return &changed, rebuild(ctx, u.again, "--again", changed.kernel)
 }

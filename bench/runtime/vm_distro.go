@@ -75,7 +75,7 @@ func (v *vmDistro) Start(s Spec) (*Instance, error) {
 			vmm, "boot", "--kernel", kernel, "--initrd", initrd, "--memory", m.mib(s) + "M",
 			"--disk", "path=" + v.disk + ",ro",
 			"--net", "tap=" + s.Endpoint.Tap + ",mac=" + s.Endpoint.MAC.String(),
-			"--append", "quiet root=/dev/vda ro systemd.volatile=state net.ifnames=0 " + address(s.Endpoint),
+			"--append", "quiet root=/dev/vda ro net.ifnames=0 " + address(s.Endpoint),
 		},
 	}.start()
 }

@@ -47,4 +47,9 @@
 // The first sequence number of a connection is not to be guessed. RFC 6528.
 #define LWIP_HOOK_TCP_ISN(local_ip, local_port, remote_ip, remote_port) random32()
 
+// Before a segment is looked at: serve.c.
+struct tcp_pcb;
+signed char serve_make_room(const struct tcp_pcb *pcb);
+#define LWIP_HOOK_TCP_INPACKET_PCB(pcb, header, options, first, second, p) serve_make_room(pcb)
+
 #endif

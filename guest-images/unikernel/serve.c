@@ -2,7 +2,7 @@
 // main loop. It does what app/c/posix.c does on Linux.
 #include "serve.h"
 
-#include <lwip/tcp.h>
+#include <lwip/priv/tcp_priv.h>
 #include <stdlib.h>
 
 #include "clock.h"
@@ -11,7 +11,8 @@
 
 enum {
 	BUFFER = TCP_MSS,
-	POLL = 2, // half seconds
+	POLL = 2,     // half seconds
+	PATIENCE = 2, // half seconds for a connection that has begun, when others wait
 };
 
 static const uint64_t second = 1000000000;
@@ -160,6 +161,24 @@ static err_t on_accepted(void *arg, struct tcp_pcb *pcb, err_t err) {
 	tcp_err(pcb, on_error);
 	tcp_poll(pcb, on_poll, POLL);
 	tcp_nagle_disable(pcb); // answers go out at once
+	return ERR_OK;
+}
+
+// serve_make_room ends connections that have only begun, and have had their time,
+// when there is no room for another: clients that never go on, which lwIP would wait
+// for as long as 20 seconds, do not keep others out. It looks for them once in half
+// a second: what comes too fast has to be cheap to refuse.
+err_t serve_make_room(const struct tcp_pcb *pcb) {
+	static uint32_t looked;
+	const struct tcp_pcb_listen *listener = (const struct tcp_pcb_listen *)pcb;
+	if (pcb->state != LISTEN || listener->accepts_pending < listener->backlog || looked == tcp_ticks)
+		return ERR_OK;
+	looked = tcp_ticks;
+	for (struct tcp_pcb *p = tcp_active_pcbs, *next; p; p = next) {
+		next = p->next;
+		if (p->state == SYN_RCVD && tcp_ticks - p->tmr >= PATIENCE)
+			tcp_abandon(p, 0);
+	}
 	return ERR_OK;
 }
 

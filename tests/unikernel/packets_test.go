@@ -369,3 +369,30 @@ func request(addr string, timeout time.Duration) error {
 	}
 	return nil
 }
+
+// Clients that begin to connect and never go on do not keep others out: their half
+// connections give way.
+func TestHalfConnections(t *testing.T) {
+	addTap(t)
+	g := monitors[2].start(t, 16, tap, ownAddress)
+	g.expect(listening)
+	if err := reach(service); err != nil {
+		t.Fatal(err)
+	}
+	w, guest := openWire(t), guestAddress(t)
+	for i := range 4000 {
+		syn := frame(guest, unix.IPPROTO_TCP, []byte{0, 0, 0x1f, 0x90, 0, 0, 0, 1, 0, 0, 0, 0, 0x60, 2, 0x10, 0, 0, 0, 0, 0, 2, 4, 5, 0xb4})
+		syn[ipFrom+3] = byte(3 + i%250) // nobody has these addresses
+		binary.BigEndian.PutUint16(syn[ipHeader+20:], uint16(1024+i))
+		fixSums(syn)
+		w.send(syn)
+		if i%100 == 0 {
+			time.Sleep(time.Millisecond) // or the tap device drops them
+		}
+	}
+	begun := time.Now()
+	if err := reach(service); err != nil {
+		t.Errorf("after them: %v", err)
+	}
+	t.Logf("served %v after the last of them", time.Since(begun))
+}
