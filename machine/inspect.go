@@ -23,7 +23,8 @@ func (m *Machine) Queues() []virtio.State {
 type Area struct {
 	memory.Range
 	Name string
-	// Kind is "RAM", "device", or "KVM" for what KVM answers.
+	// Kind is "RAM", "device", or "KVM" for what KVM answers. What it has taken
+	// over from a device of vmm's, the PIT, was "device" before.
 	Kind string
 	// Contents are what lay there when the guest began, of RAM.
 	Contents []boot.Place
@@ -61,7 +62,11 @@ func sorted(all []Area) []Area {
 func areas(b *devices.Bus) []Area {
 	var all []Area
 	b.Each(func(base, size uint64, name string, d devices.Device) {
-		all = append(all, Area{Range: memory.Range{Start: base, Size: size}, Name: name, Kind: "device"})
+		kind := "device"
+		if k, ok := d.(interface{ inKVM() bool }); ok && k.inKVM() {
+			kind = "KVM"
+		}
+		all = append(all, Area{Range: memory.Range{Start: base, Size: size}, Name: name, Kind: kind})
 		if list, ok := d.(interface {
 			Each(func(base, size uint64, name string))
 		}); ok {
