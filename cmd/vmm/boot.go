@@ -278,11 +278,11 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	if f.control != "" {
 		counting := &counting{}
 		defer counting.end()
-		server, err := control.Serve(f.control, controlled{
+		server := control.NewServer(controlled{
 			Machine: m, stop: func() { cancel(errQuit) }, config: cfg, counting: counting,
 			seconds: func() float64 { return time.Since(start).Seconds() },
 		})
-		if err != nil {
+		if err := server.Listen(f.control); err != nil {
 			return err
 		}
 		defer server.Close()

@@ -60,7 +60,7 @@ var may = map[string][]string{
 	"vmm/examples/": {
 		"vmm/boot", "vmm/devices", "vmm/devices/", "vmm/examples/internal/tiny", "vmm/kvm", "vmm/machine", "vmm/memory",
 	},
-	"vmm/gdb":           {},
+	"vmm/gdb":           {"vmm/socket"},
 	"vmm/guest-images/": {},
 	"vmm/image":         {},
 	"vmm/kvm":           {},
