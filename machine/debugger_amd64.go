@@ -41,6 +41,7 @@ var _ gdb.Target = (*Debugger)(nil)
 // Machine.wake.L, except for hit, which is the processor's own.
 type standing struct {
 	stay   atomic.Bool // it is not to run; read without the lock
+	step   atomic.Bool // it is to run, for Machine.Step, though the machine is paused
 	stands bool        // it has come to a breakpoint, or the end of a step
 	again  bool        // and the debugger has not heard of it
 	hit    *probe.Hit
@@ -60,6 +61,7 @@ func (d *Debugger) Stops() <-chan gdb.Stop { return d.stops }
 
 // Attach implements gdb.Target.
 func (d *Debugger) Attach() {
+	d.m.debugged.Store(true)
 	d.m.wake.L.Lock()
 	d.attached = true
 	d.m.wake.L.Unlock()
@@ -84,6 +86,7 @@ func (d *Debugger) Detach() {
 	d.forget()
 	d.m.wake.L.Unlock()
 	d.m.letGo(byDebugger)
+	d.m.debugged.Store(false)
 }
 
 // Kill implements gdb.Target.
@@ -253,6 +256,7 @@ func (d *Debugger) probe(cpu int, b gdb.Breakpoint) (*probe.Probe, error) {
 	}
 	p.Hit = func(h *probe.Hit) {
 		c := d.m.cpus[h.VCPU.ID]
+		c.probes.Step(nil) // a step ends here, too
 		d.stand(c, h, gdb.Stop{CPU: c.vcpu.ID, Reason: reason, Addr: b.Addr})
 	}
 	return p, nil

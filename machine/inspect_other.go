@@ -36,4 +36,7 @@ func SupportedCPUID() ([]cpuid.Leaf, error) { return nil, errArchitecture() }
 // KernelSymbols are the symbols of the guest's Linux kernel.
 func (m *Machine) KernelSymbols() (*kallsyms.Table, error) { return nil, errArchitecture() }
 
-type standing struct{ stay atomic.Bool }
+// Step has a vCPU of a paused machine execute one instruction.
+func (m *Machine) Step(int) error { return errArchitecture() }
+
+type standing struct{ stay, step atomic.Bool }

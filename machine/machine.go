@@ -54,6 +54,9 @@ type Machine struct {
 	wake    sync.Cond     // of paused, only, jobs and stopping, for processors at rest
 	looking sync.Mutex    // one onCPU at a time
 
+	stepping sync.Mutex  // one Step at a time
+	debugged atomic.Bool // a debugger is attached
+
 	timeline *timeline.Recorder // nil without
 	watching watching           // for the timeline
 	profile  *Profile           // nil without
