@@ -27,6 +27,17 @@ func (m *Machine) Mappings(int, func(paging.Range) bool) (paging.Mode, bool, err
 	return 0, false, errArchitecture()
 }
 
+// Processor looks at a vCPU.
+func (m *Machine) Processor(int) (Processor, error) { return Processor{}, errArchitecture() }
+
+// ReadLinear reads memory at a linear address of a vCPU.
+func (m *Machine) ReadLinear(int, uint64, []byte) (int, error) { return 0, errArchitecture() }
+
+// ReadPhysical reads memory at a guest-physical address.
+func (m *Machine) ReadPhysical(uint64, []byte) error { return errArchitecture() }
+
+func (m *Machine) chips(int) ([]Shown, error) { return nil, errArchitecture() }
+
 // CPUID is what CPUID says on a vCPU.
 func (m *Machine) CPUID(int) ([]cpuid.Leaf, error) { return nil, errArchitecture() }
 

@@ -12,7 +12,6 @@ import (
 	"vmm/boot/acpi"
 	"vmm/devices"
 	"vmm/devices/pci"
-	"vmm/devices/virtio"
 	"vmm/devices/virtio/balloon"
 	virtionet "vmm/devices/virtio/net"
 	"vmm/kvm"
@@ -36,7 +35,7 @@ type Machine struct {
 	ecam      uint64      // where the firmware tells of PCI; 0 for nowhere
 	words     []string    // of the command line: devices, for a guest without ACPI
 
-	transports []interface{ State() virtio.State } // of virtio devices
+	transports []transport // of virtio devices
 
 	doorbellExits bool           // KVM is not to answer doorbells
 	names         map[string]int // how many virtio devices have a name, before its number
