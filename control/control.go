@@ -24,6 +24,10 @@ type Controls interface {
 	// SetLink plugs the cable of a network card in or out. The first card is
 	// number 0.
 	SetLink(card int, up bool) error
+	// Step has a vCPU of the paused machine execute one instruction.
+	Step(vcpu int) error
+	// Type sends text to the guest's console, as if it had been typed.
+	Type(text string) error
 }
 
 // The commands.
@@ -34,6 +38,8 @@ const (
 	ShowAll = "status"
 	Balloon = "balloon"
 	Link    = "link"
+	Step    = "step"
+	Type    = "type"
 	Inspect = "inspect"
 )
 
@@ -45,11 +51,16 @@ type Request struct {
 	// Card and Up are those of Link.
 	Card int   `json:"card,omitempty"`
 	Up   *bool `json:"up,omitempty"`
-	// What is that of Inspect: what to look at. CPU and Address are those of
-	// some of it.
+	// Text is that of Type.
+	Text string `json:"text,omitempty"`
+	// What is that of Inspect: what to look at. CPU, also that of Step, and
+	// what follows are those of some of it.
 	What    string  `json:"what,omitempty"`
 	CPU     int     `json:"vcpu,omitempty"`
 	Address *uint64 `json:"address,omitempty"`
+	Device  string  `json:"device,omitempty"`
+	Queue   int     `json:"queue,omitempty"`
+	From    uint64  `json:"from,omitempty"`
 }
 
 // Response is the answer to a Request: when there is no Error, it was done.

@@ -39,6 +39,10 @@ func (m *machine) SetBalloon(size uint64) error {
 	return nil
 }
 
+func (m *machine) Step(vcpu int) error { return errors.New("no step") }
+
+func (m *machine) Type(text string) error { return nil }
+
 func (m *machine) SetLink(card int, up bool) error {
 	m.note("link %d %v", card, up)
 	return nil

@@ -121,6 +121,10 @@ func (s *Server) answer(line []byte) Response {
 			return Response{Error: "link needs up, true or false"}
 		}
 		err = s.machine.SetLink(r.Card, *r.Up)
+	case Step:
+		err = s.machine.Step(r.CPU)
+	case Type:
+		err = s.machine.Type(r.Text)
 	case Inspect:
 		var result any
 		var text []byte
@@ -131,7 +135,7 @@ func (s *Server) answer(line []byte) Response {
 			return Response{Result: text}
 		}
 	default:
-		return Response{Error: fmt.Sprintf("%q is not a command: pause, resume, stop, status, balloon, link, inspect", r.Command)}
+		return Response{Error: fmt.Sprintf("%q is not a command: pause, resume, stop, status, balloon, link, step, type, inspect", r.Command)}
 	}
 	if err != nil {
 		return Response{Error: err.Error()}

@@ -253,6 +253,11 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	defer out.Close()
 	defer context.AfterFunc(ctx, out.Abort)()
 	cfg.Console = out
+	var recent *console.Recent
+	if f.control != "" {
+		recent = console.NewRecent(out)
+		cfg.Console = recent
+	}
 	timing, err := f.timing.start(&cfg)
 	if err != nil {
 		return err
@@ -264,7 +269,8 @@ func (f *bootFlags) run(ownCmdline bool) error {
 		return err
 	}
 	defer m.Close()
-	endTrace, err := f.trace.start(m, &liveSymbols{m: m})
+	names := &liveSymbols{m: m}
+	endTrace, err := f.trace.start(m, names)
 	if err != nil {
 		return err
 	}
@@ -275,12 +281,14 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	}
 	gdbStatus := 0
 	defer func() { endGDB(gdbStatus) }()
+	var typed typing
 	if f.control != "" {
 		counting := &counting{}
 		defer counting.end()
 		server := control.NewServer(controlled{
 			Machine: m, stop: func() { cancel(errQuit) }, config: cfg, counting: counting,
 			seconds: func() float64 { return time.Since(start).Seconds() },
+			console: recent, input: &typed, names: names,
 		})
 		if err := server.Listen(f.control); err != nil {
 			return err
@@ -299,6 +307,7 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	if err != nil {
 		return err
 	}
+	typed.input.Store(input)
 	stopResizing := terminal.OnResize(m.ResizeConsole)
 	stopTrimming := atRest(func() uint64 { return m.Stats().Exits }, func() {
 		if err := trim(); err != nil {

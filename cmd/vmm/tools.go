@@ -15,6 +15,7 @@ import (
 // every machine would pay for.
 var inTools = []struct{ name, short string }{
 	{"bench", "Measure virtual machines against containers and unikernels"},
+	{"explore", "Look at a running machine in a web browser"},
 	{"image", "Make disk images"},
 }
 
