@@ -51,6 +51,7 @@ type bootFlags struct {
 	trace                  traceFlags
 	gdb                    gdbFlags
 	json, verbose          bool
+	web                    string
 	timing                 timingFlags
 }
 
@@ -78,11 +79,15 @@ value to the --debug-exit port.`,
   vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --balloon size=128M,free-page-reporting --control vm.sock
   vmm boot --kernel vmlinuz --initrd initrd.cpio --trace boot.jsonl --trace-format jsonl
   vmm boot --kernel vmlinuz --initrd initrd.cpio --gdb tcp:127.0.0.1:1234 --wait-gdb
+  vmm boot --kernel vmlinuz --initrd initrd.cpio --web 127.0.0.1:8080
   vmm boot --kernel vmlinuz --initrd initrd.cpio --timeline boot.json --ready console:login
   vmm boot --kernel vmlinux --boot-protocol pvh --timeout 30s </dev/null >boot.log
   vmm boot --kernel apic.flat --append "-smp 1" --debug-exit`,
 		Args: cli.Usage(f.args),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.web != "" {
+				return explore(f.web, os.Args[1:])
+			}
 			return f.run(cmd.Flags().Changed("cmdline"))
 		},
 	}
@@ -113,6 +118,7 @@ value to the --debug-exit port.`,
 	fl.Var(&cli.Choice[consoleKind]{Value: &f.console, Values: []consoleKind{consoleSerial, consoleVirtio}},
 		"console", "the guest's console: serial (ttyS0) or virtio (hvc0, beside the serial port)")
 	fl.StringVar(&f.control, "control", "", "`path` of a unix socket for 'vmm ctl'")
+	fl.StringVar(&f.web, "web", "", "`address` of a web page on the machine, such as 127.0.0.1:8080: see 'vmm explore'")
 	fl.BoolVar(&f.rng, "rng", true, "add a source of random numbers")
 	fl.Var(&cli.Choice[machine.Transport]{Value: &f.transport, Values: []machine.Transport{machine.TransportAuto, machine.TransportMMIO, machine.TransportPCI}},
 		"transport", "how the guest reaches virtio devices: auto, mmio or pci")
