@@ -2,9 +2,11 @@ package console
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,9 +38,10 @@ type Commands struct {
 
 // Input copies what is typed to a guest, until Stop.
 type Input struct {
-	wake *os.File      // closed by Stop, for a poll
-	gone chan struct{} // closed by Stop, for a select
-	done sync.WaitGroup
+	wake  *os.File      // closed by Stop, for a poll
+	gone  chan struct{} // closed by Stop, for a select
+	queue chan []byte
+	done  sync.WaitGroup
 }
 
 // Start begins to copy from the terminal to sink, in goroutines that Stop
@@ -53,20 +56,40 @@ func (t *Terminal) Start(sink Sink, commands Commands) (*Input, error) {
 	if err != nil {
 		return nil, fmt.Errorf("console input: %w", err)
 	}
-	i := &Input{wake: wake, gone: make(chan struct{})}
 	ahead, filter := 1, bytes.Clone
 	if t.Raw() {
 		// As far as a paste may run ahead of the guest: 4 MiB.
 		ahead, filter = 1024, (&keys{commands: commands}).filter
 	}
-	queue := make(chan []byte, ahead)
+	i := &Input{wake: wake, gone: make(chan struct{}), queue: make(chan []byte, ahead)}
 	i.done.Go(func() {
 		defer stopped.Close()
-		defer close(queue)
-		i.read(t.in, stopped, queue, filter)
+		i.read(t.in, stopped, filter)
 	})
-	i.done.Go(func() { i.send(queue, sink) })
+	i.done.Go(func() { i.send(sink) })
 	return i, nil
+}
+
+// errFull says that what was typed before has yet to be taken.
+var errFull = errors.New("the guest does not take what was typed before")
+
+// typeFor is how long Type waits for the guest to take what was typed before.
+const typeFor = time.Second
+
+// Type sends data to the guest, as if it had been typed in the terminal, where no
+// key is a command. It returns when data is in the queue, and fails when there is
+// no room for it: then none of it is sent.
+func (i *Input) Type(data []byte) error {
+	full := time.NewTimer(typeFor)
+	defer full.Stop()
+	select {
+	case i.queue <- bytes.Clone(data):
+		return nil
+	case <-full.C:
+		return errFull
+	case <-i.gone:
+		return errFull
+	}
 }
 
 // Stop ends the copying and waits for it.
@@ -77,7 +100,7 @@ func (i *Input) Stop() {
 }
 
 // read queues what is typed, in copies that filter makes.
-func (i *Input) read(in, stopped *os.File, queue chan<- []byte, filter func([]byte) []byte) {
+func (i *Input) read(in, stopped *os.File, filter func([]byte) []byte) {
 	buffer := make([]byte, 4096)
 	for waitReadable(int(in.Fd()), int(stopped.Fd())) {
 		n, err := unix.Read(int(in.Fd()), buffer)
@@ -88,7 +111,7 @@ func (i *Input) read(in, stopped *os.File, queue chan<- []byte, filter func([]by
 			return
 		}
 		select {
-		case queue <- filter(buffer[:n]):
+		case i.queue <- filter(buffer[:n]):
 		case <-i.gone:
 			return
 		}
@@ -96,8 +119,14 @@ func (i *Input) read(in, stopped *os.File, queue chan<- []byte, filter func([]by
 }
 
 // send gives the guest what is queued, at the guest's pace.
-func (i *Input) send(queue <-chan []byte, sink Sink) {
-	for data := range queue {
+func (i *Input) send(sink Sink) {
+	for {
+		var data []byte
+		select {
+		case data = <-i.queue:
+		case <-i.gone:
+			return
+		}
 		for len(data) > 0 {
 			data = data[sink.Receive(data):]
 			if len(data) == 0 {

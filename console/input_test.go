@@ -163,7 +163,8 @@ func TestFileIsCopied(t *testing.T) {
 	}
 }
 
-// At the end of the input nothing more comes, and nothing else happens.
+// At the end of the input nothing more comes from there. What is typed elsewhere
+// still does.
 func TestEndOfInput(t *testing.T) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
@@ -176,9 +177,12 @@ func TestEndOfInput(t *testing.T) {
 		sink := newSlow()
 		sink.room = 100
 		input := start(t, in, sink)
-		input.done.Wait() // both goroutines end by themselves
+		if err := input.Type([]byte("typed")); err != nil {
+			t.Error(err)
+		}
+		sink.waitFor(t, len("typed"))
 		stop(t, input)
-		if got := sink.text(); got != "" {
+		if got := sink.text(); got != "typed" {
 			t.Errorf("%s: received %q", in.Name(), got)
 		}
 	}

@@ -103,7 +103,6 @@ func TestRestoreAfterTheTerminalHasGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	input.done.Wait() // the pump ends by itself
 	stop(t, input)
 	terminal.Restore()
 }

@@ -3,18 +3,7 @@
 // docs/control.md describes them.
 package control
 
-import (
-	"bufio"
-	"bytes"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"net"
-	"sync"
-	"time"
-
-	"vmm/socket"
-)
+import "encoding/json"
 
 // Machine is what can be controlled and looked at. Its methods are called
 // concurrently.
@@ -35,6 +24,10 @@ type Controls interface {
 	// SetLink plugs the cable of a network card in or out. The first card is
 	// number 0.
 	SetLink(card int, up bool) error
+	// Step has a vCPU of the paused machine execute one instruction.
+	Step(vcpu int) error
+	// Type sends text to the guest's console, as if it had been typed.
+	Type(text string) error
 }
 
 // The commands.
@@ -45,6 +38,8 @@ const (
 	ShowAll = "status"
 	Balloon = "balloon"
 	Link    = "link"
+	Step    = "step"
+	Type    = "type"
 	Inspect = "inspect"
 )
 
@@ -56,11 +51,16 @@ type Request struct {
 	// Card and Up are those of Link.
 	Card int   `json:"card,omitempty"`
 	Up   *bool `json:"up,omitempty"`
-	// What is that of Inspect: what to look at. CPU and Address are those of
-	// some of it.
+	// Text is that of Type.
+	Text string `json:"text,omitempty"`
+	// What is that of Inspect: what to look at. CPU, also that of Step, and
+	// what follows are those of some of it.
 	What    string  `json:"what,omitempty"`
 	CPU     int     `json:"vcpu,omitempty"`
 	Address *uint64 `json:"address,omitempty"`
+	Device  string  `json:"device,omitempty"`
+	Queue   int     `json:"queue,omitempty"`
+	From    uint64  `json:"from,omitempty"`
 }
 
 // Response is the answer to a Request: when there is no Error, it was done.
@@ -90,153 +90,4 @@ type BalloonStatus struct {
 	// Guest is how the guest says it uses its memory: "free_memory" and so
 	// on, in bytes. It is missing when the guest does not answer.
 	Guest map[string]uint64 `json:"guest,omitempty"`
-}
-
-const (
-	maxRequest     = 4096 // bytes
-	maxConnections = 16
-)
-
-// Server answers requests.
-type Server struct {
-	machine  Machine
-	listener *net.UnixListener
-	done     sync.WaitGroup
-
-	mu    sync.Mutex
-	conns map[net.Conn]bool // nil after Close
-}
-
-// Serve listens at a path, to which only the user that runs vmm has access, and
-// answers requests until Close.
-func Serve(path string, m Machine) (*Server, error) {
-	listener, err := socket.Listen(path)
-	if err != nil {
-		return nil, fmt.Errorf("control: %w", err)
-	}
-	s := &Server{machine: m, listener: listener, conns: map[net.Conn]bool{}}
-	s.done.Go(s.accept)
-	return s, nil
-}
-
-// Close ends all connections. A request that is being carried out is finished.
-func (s *Server) Close() error {
-	err := s.listener.Close()
-	s.mu.Lock()
-	for c := range s.conns {
-		c.Close()
-	}
-	s.conns = nil
-	s.mu.Unlock()
-	s.done.Wait()
-	return err
-}
-
-func (s *Server) accept() {
-	for {
-		c, err := s.listener.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil { // no more files, say; perhaps later
-			time.Sleep(100 * time.Millisecond)
-			continue
-		}
-		s.mu.Lock()
-		if s.conns == nil || len(s.conns) >= maxConnections {
-			c.Close()
-		} else {
-			s.conns[c] = true
-			s.done.Go(func() { s.serve(c) })
-		}
-		s.mu.Unlock()
-	}
-}
-
-func (s *Server) serve(c net.Conn) {
-	defer func() {
-		c.Close()
-		s.mu.Lock()
-		delete(s.conns, c)
-		s.mu.Unlock()
-	}()
-	lines := bufio.NewScanner(c)
-	lines.Buffer(make([]byte, maxRequest), maxRequest)
-	answers := json.NewEncoder(c)
-	for lines.Scan() {
-		if answers.Encode(s.answer(lines.Bytes())) != nil {
-			return
-		}
-	}
-	if errors.Is(lines.Err(), bufio.ErrTooLong) {
-		_ = answers.Encode(Response{Error: fmt.Sprintf("a request of more than %d bytes", maxRequest)})
-	}
-}
-
-// answer carries a request out.
-func (s *Server) answer(line []byte) Response {
-	var r Request
-	d := json.NewDecoder(bytes.NewReader(line))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&r); err != nil {
-		return Response{Error: fmt.Sprintf("not a request: %v", err)}
-	}
-	var err error
-	switch r.Command {
-	case Pause:
-		s.machine.Pause()
-	case Resume:
-		s.machine.Resume()
-	case Stop:
-		s.machine.Stop()
-	case ShowAll:
-		status := s.machine.Status()
-		return Response{Status: &status}
-	case Balloon:
-		if r.Size == nil {
-			return Response{Error: "balloon needs a size, in bytes"}
-		}
-		err = s.machine.SetBalloon(*r.Size)
-	case Link:
-		if r.Up == nil {
-			return Response{Error: "link needs up, true or false"}
-		}
-		err = s.machine.SetLink(r.Card, *r.Up)
-	case Inspect:
-		var result any
-		var text []byte
-		if result, err = s.machine.Inspect(r); err == nil {
-			text, err = json.Marshal(result)
-		}
-		if err == nil {
-			return Response{Result: text}
-		}
-	default:
-		return Response{Error: fmt.Sprintf("%q is not a command: pause, resume, stop, status, balloon, link, inspect", r.Command)}
-	}
-	if err != nil {
-		return Response{Error: err.Error()}
-	}
-	return Response{}
-}
-
-// Call sends a request to the machine at a path and returns the answer. An
-// answer with an Error is an error.
-func Call(path string, r Request) (Response, error) {
-	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return Response{}, fmt.Errorf("no machine at %s: %w", path, errors.Unwrap(errors.Unwrap(err)))
-	}
-	defer c.Close()
-	if err := json.NewEncoder(c).Encode(r); err != nil {
-		return Response{}, fmt.Errorf("%s: %w", path, err)
-	}
-	var answer Response
-	if err := json.NewDecoder(c).Decode(&answer); err != nil {
-		return Response{}, fmt.Errorf("%s: the machine has ended: %w", path, err)
-	}
-	if answer.Error != "" {
-		return answer, fmt.Errorf("%s: %s", path, answer.Error)
-	}
-	return answer, nil
 }

@@ -39,6 +39,10 @@ func (m *machine) SetBalloon(size uint64) error {
 	return nil
 }
 
+func (m *machine) Step(vcpu int) error { return errors.New("no step") }
+
+func (m *machine) Type(text string) error { return nil }
+
 func (m *machine) SetLink(card int, up bool) error {
 	m.note("link %d %v", card, up)
 	return nil
@@ -54,8 +58,8 @@ func (m *machine) Inspect(r Request) (any, error) {
 func serve(t *testing.T) (*machine, string) {
 	t.Helper()
 	m, path := &machine{}, filepath.Join(t.TempDir(), "control")
-	s, err := Serve(path, m)
-	if err != nil {
+	s := NewServer(m)
+	if err := s.Listen(path); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -134,8 +138,8 @@ func TestNobodyThere(t *testing.T) {
 // A server with idle clients closes all the same, and too many are refused.
 func TestClose(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "control")
-	s, err := Serve(path, &machine{})
-	if err != nil {
+	s := NewServer(&machine{})
+	if err := s.Listen(path); err != nil {
 		t.Fatal(err)
 	}
 	for range maxConnections + 4 {

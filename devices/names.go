@@ -15,6 +15,23 @@ type Namer interface {
 	Meaning(register string, write bool, value uint64) string
 }
 
+// Value is what a register of a device holds.
+type Value struct {
+	Register string // as Namer calls it
+	Offset   uint64
+	Bytes    int // its width
+	Value    uint64
+}
+
+// Shower is a Device whose registers can be looked at without what happens when a
+// guest reads them: a byte taken from a FIFO, say, or an interrupt acknowledged.
+// Not every device is one.
+type Shower interface {
+	Namer
+	// Show is what the registers hold, in the order of a manual.
+	Show() []Value
+}
+
 // Space is a Device that leads to other devices, as a bus does.
 type Space interface {
 	// Find is the device at offset, its name, and the offset inside it. The

@@ -76,22 +76,11 @@ type register struct {
 	group string
 }
 
-// Types of the control registers: gdb then prints their bits by name. Intel SDM
-// vol. 3 §2.5, §2.2.1.
-const systemTypes = `<flags id="cr0_flags" size="8"><field name="PE" start="0" end="0"/><field name="MP" start="1" end="1"/><field name="EM" start="2" end="2"/><field name="TS" start="3" end="3"/><field name="ET" start="4" end="4"/><field name="NE" start="5" end="5"/><field name="WP" start="16" end="16"/><field name="AM" start="18" end="18"/><field name="NW" start="29" end="29"/><field name="CD" start="30" end="30"/><field name="PG" start="31" end="31"/></flags>
-<flags id="cr4_flags" size="8"><field name="VME" start="0" end="0"/><field name="PVI" start="1" end="1"/><field name="TSD" start="2" end="2"/><field name="DE" start="3" end="3"/><field name="PSE" start="4" end="4"/><field name="PAE" start="5" end="5"/><field name="MCE" start="6" end="6"/><field name="PGE" start="7" end="7"/><field name="PCE" start="8" end="8"/><field name="OSFXSR" start="9" end="9"/><field name="OSXMMEXCPT" start="10" end="10"/><field name="UMIP" start="11" end="11"/><field name="LA57" start="12" end="12"/><field name="FSGSBASE" start="16" end="16"/><field name="PCIDE" start="17" end="17"/><field name="OSXSAVE" start="18" end="18"/><field name="SMEP" start="20" end="20"/><field name="SMAP" start="21" end="21"/></flags>
-<flags id="efer_flags" size="8"><field name="SCE" start="0" end="0"/><field name="LME" start="8" end="8"/><field name="LMA" start="10" end="10"/><field name="NXE" start="11" end="11"/></flags>
-`
-
-const coreTypes = `<flags id="i386_eflags" size="4"><field name="CF" start="0" end="0"/><field name="" start="1" end="1"/><field name="PF" start="2" end="2"/><field name="AF" start="4" end="4"/><field name="ZF" start="6" end="6"/><field name="SF" start="7" end="7"/><field name="TF" start="8" end="8"/><field name="IF" start="9" end="9"/><field name="DF" start="10" end="10"/><field name="OF" start="11" end="11"/><field name="NT" start="14" end="14"/><field name="RF" start="16" end="16"/><field name="VM" start="17" end="17"/><field name="AC" start="18" end="18"/><field name="ID" start="21" end="21"/></flags>
-`
-
-const sseTypes = `<vector id="v4f" type="ieee_single" count="4"/><vector id="v2d" type="ieee_double" count="2"/><vector id="v16i8" type="int8" count="16"/><vector id="v8i16" type="int16" count="8"/><vector id="v4i32" type="int32" count="4"/><vector id="v2i64" type="int64" count="2"/><union id="vec128"><field name="v4_float" type="v4f"/><field name="v2_double" type="v2d"/><field name="v16_int8" type="v16i8"/><field name="v8_int16" type="v8i16"/><field name="v4_int32" type="v4i32"/><field name="v2_int64" type="v2i64"/><field name="uint128" type="uint128"/></union><flags id="i386_mxcsr" size="4"><field name="IE" start="0" end="0"/><field name="DE" start="1" end="1"/><field name="ZE" start="2" end="2"/><field name="OE" start="3" end="3"/><field name="UE" start="4" end="4"/><field name="PE" start="5" end="5"/></flags>
-`
+const sseTypes = `<vector id="v4f" type="ieee_single" count="4"/><vector id="v2d" type="ieee_double" count="2"/><vector id="v16i8" type="int8" count="16"/><vector id="v8i16" type="int16" count="8"/><vector id="v4i32" type="int32" count="4"/><vector id="v2i64" type="int64" count="2"/><union id="vec128"><field name="v4_float" type="v4f"/><field name="v2_double" type="v2d"/><field name="v16_int8" type="v16i8"/><field name="v8_int16" type="v8i16"/><field name="v4_int32" type="v4i32"/><field name="v2_int64" type="v2i64"/><field name="uint128" type="uint128"/></union>`
 
 // description is the target description, GDB appendix "Target Descriptions".
 func description() []feature {
-	core := feature{name: "org.gnu.gdb.i386.core", types: coreTypes}
+	core := feature{name: "org.gnu.gdb.i386.core", types: eflags.xml()}
 	for _, name := range strings.Fields("rax rbx rcx rdx rsi rdi") {
 		core.regs = append(core.regs, register{name: name, bits: 64, kind: "int64"})
 	}
@@ -109,7 +98,7 @@ func description() []feature {
 	for _, name := range strings.Fields("fctrl fstat ftag fiseg fioff foseg fooff fop") {
 		core.regs = append(core.regs, register{name: name, bits: 32, kind: "int", group: "float"})
 	}
-	sse := feature{name: "org.gnu.gdb.i386.sse", types: sseTypes}
+	sse := feature{name: "org.gnu.gdb.i386.sse", types: sseTypes + mxcsr.xml()}
 	for i := range 16 {
 		sse.regs = append(sse.regs, register{name: fmt.Sprintf("xmm%d", i), bits: 128, kind: "vec128"})
 	}
@@ -117,7 +106,7 @@ func description() []feature {
 	segments := feature{name: "org.gnu.gdb.i386.segments", regs: []register{
 		{name: "fs_base", bits: 64, kind: "int"}, {name: "gs_base", bits: 64, kind: "int"},
 	}}
-	system := feature{name: "org.vmm.system", types: systemTypes, regs: []register{
+	system := feature{name: "org.vmm.system", types: cr0.xml() + cr4.xml() + efer.xml(), regs: []register{
 		{name: "cr0", bits: 64, kind: "cr0_flags", group: "system"}, {name: "cr2", bits: 64, kind: "data_ptr", group: "system"},
 		{name: "cr3", bits: 64, kind: "int64", group: "system"}, {name: "cr4", bits: 64, kind: "cr4_flags", group: "system"},
 		{name: "cr8", bits: 64, kind: "int64", group: "system"}, {name: "efer", bits: 64, kind: "efer_flags", group: "system"},
@@ -129,13 +118,31 @@ func description() []feature {
 	return []feature{core, sse, segments, system}
 }
 
+// describe is the register in the target description.
+func (r Register) describe() register {
+	n := int(r)
+	for _, f := range description() {
+		if n < len(f.regs) {
+			return f.regs[n]
+		}
+		n -= len(f.regs)
+	}
+	return register{}
+}
+
+// String is the register's name, "" where there is none: "rax".
+func (r Register) String() string { return r.describe().name }
+
+// Bits is the register's width.
+func (r Register) Bits() int { return r.describe().bits }
+
 // targetXML is the target description as gdb reads it.
 func targetXML(features []feature) string {
 	var b strings.Builder
 	b.WriteString("<?xml version=\"1.0\"?>\n<!DOCTYPE target SYSTEM \"gdb-target.dtd\">\n<target>\n<architecture>i386:x86-64</architecture>\n")
 	n := 0
 	for _, f := range features {
-		fmt.Fprintf(&b, "<feature name=%q>\n%s", f.name, f.types)
+		fmt.Fprintf(&b, "<feature name=%q>\n%s\n", f.name, f.types)
 		for _, r := range f.regs {
 			fmt.Fprintf(&b, "<reg name=%q bitsize=\"%d\" type=%q regnum=\"%d\"", r.name, r.bits, r.kind, n)
 			if r.group != "" {

@@ -3,11 +3,12 @@ package gdb
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"log/slog"
 	"net"
 	"sync"
 	"time"
+
+	"vmm/socket"
 )
 
 // Server lets one gdb at a time debug a target.
@@ -37,7 +38,7 @@ func Serve(l net.Listener, t Target, log *slog.Logger) *Server {
 		connected: make(chan struct{}), gone: make(chan struct{}),
 	}
 	s.xml, s.sizes = targetXML(s.features), layout(s.features)
-	s.done.Go(s.accept)
+	s.done.Go(func() { socket.Accept(l, s.accept) })
 	return s
 }
 
@@ -70,27 +71,17 @@ func (s *Server) Close() error {
 
 const closeAfter = 100 * time.Millisecond
 
-func (s *Server) accept() {
-	for {
-		c, err := s.listener.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil { // no more files, say; perhaps later
-			time.Sleep(100 * time.Millisecond)
-			continue
-		}
-		s.mu.Lock()
-		switch {
-		case s.closed:
-			c.Close()
-		case s.client != nil:
-			s.done.Go(func() { refuse(c) })
-		default:
-			s.client = c
-			s.done.Go(func() { s.serve(c) })
-		}
-		s.mu.Unlock()
+func (s *Server) accept(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		c.Close()
+	case s.client != nil:
+		s.done.Go(func() { refuse(c) })
+	default:
+		s.client = c
+		s.done.Go(func() { s.serve(c) })
 	}
 }
 

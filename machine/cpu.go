@@ -66,7 +66,7 @@ func (c *cpu) loop(m *Machine) {
 		// First inside, then the look whether to be: Pause does it the other
 		// way round, and so one of the two sees the other.
 		c.inside.Store(true)
-		if m.paused.Load() != 0 || m.held(c) || c.debug.stay.Load() {
+		if m.resting(c) {
 			c.inside.Store(false)
 			c.rest(m)
 			continue

@@ -9,9 +9,8 @@ import (
 	"log/slog"
 	"strings"
 
-	"golang.org/x/arch/x86/x86asm"
-
 	"vmm/kvm"
+	"vmm/trace"
 )
 
 // Crash describes a guest that cannot go on.
@@ -78,8 +77,8 @@ func (c *cpu) report(m *Machine, reason string) *Crash {
 	}
 	crash.Registers = &Registers{regs, sregs}
 	crash.Code = c.code(m, sregs.CS.Base+regs.RIP)
-	if insn, err := x86asm.Decode(crash.Code, mode(sregs)); err == nil {
-		crash.Insn = strings.ToLower(x86asm.IntelSyntax(insn, regs.RIP, nil))
+	if insns := trace.Disassemble(crash.Code, regs.RIP, mode(sregs), nil); len(insns) > 0 && insns[0].Text != trace.NoInstruction {
+		crash.Insn = insns[0].Text
 	}
 	return crash
 }

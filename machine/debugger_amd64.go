@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 
 	"vmm/gdb"
-	"vmm/memory"
 	"vmm/paging"
 	"vmm/probe"
 )
@@ -41,6 +40,7 @@ var _ gdb.Target = (*Debugger)(nil)
 // Machine.wake.L, except for hit, which is the processor's own.
 type standing struct {
 	stay   atomic.Bool // it is not to run; read without the lock
+	step   atomic.Bool // it is to run, for Machine.Step, though the machine is paused
 	stands bool        // it has come to a breakpoint, or the end of a step
 	again  bool        // and the debugger has not heard of it
 	hit    *probe.Hit
@@ -60,6 +60,7 @@ func (d *Debugger) Stops() <-chan gdb.Stop { return d.stops }
 
 // Attach implements gdb.Target.
 func (d *Debugger) Attach() {
+	d.m.debugged.Store(true)
 	d.m.wake.L.Lock()
 	d.attached = true
 	d.m.wake.L.Unlock()
@@ -84,6 +85,7 @@ func (d *Debugger) Detach() {
 	d.forget()
 	d.m.wake.L.Unlock()
 	d.m.letGo(byDebugger)
+	d.m.debugged.Store(false)
 }
 
 // Kill implements gdb.Target.
@@ -253,6 +255,7 @@ func (d *Debugger) probe(cpu int, b gdb.Breakpoint) (*probe.Probe, error) {
 	}
 	p.Hit = func(h *probe.Hit) {
 		c := d.m.cpus[h.VCPU.ID]
+		c.probes.Step(nil) // a step ends here, too
 		d.stand(c, h, gdb.Stop{CPU: c.vcpu.ID, Reason: reason, Addr: b.Addr})
 	}
 	return p, nil
@@ -260,49 +263,16 @@ func (d *Debugger) probe(cpu int, b gdb.Breakpoint) (*probe.Probe, error) {
 
 // ReadMemory implements gdb.Target.
 func (d *Debugger) ReadMemory(cpu int, addr uint64, p []byte) (int, error) {
-	return d.eachPage(cpu, addr, len(p), func(gpa uint64, from, to int) error {
-		if _, err := d.m.memory.ReadAt(p[from:to], int64(gpa)); err != nil {
-			return err
-		}
-		d.m.probes.Original(gpa, p[from:to])
-		return nil
-	})
+	return d.m.ReadLinear(cpu, addr, p)
 }
 
 // WriteMemory implements gdb.Target. It does not ask whether the guest might.
 func (d *Debugger) WriteMemory(cpu int, addr uint64, p []byte) error {
-	n, err := d.eachPage(cpu, addr, len(p), func(gpa uint64, from, to int) error {
+	n, err := d.m.eachPage(cpu, addr, len(p), func(gpa uint64, from, to int) error {
 		return d.m.probes.Write(gpa, p[from:to])
 	})
 	if err == nil && n < len(p) {
 		err = errAddress
 	}
 	return err
-}
-
-// eachPage calls do with the pieces of n bytes of a processor's linear memory that
-// lie in a page each, as far as they are mapped, and says how many bytes that was.
-// It fails when it is none.
-func (d *Debugger) eachPage(id int, addr uint64, n int, do func(gpa uint64, from, to int) error) (done int, err error) {
-	err = d.m.withPaging(id, func(s paging.State) error {
-		for done < n {
-			w, err := paging.Translate(d.m.memory, s, addr+uint64(done))
-			if early, inKernel := d.m.kernelAddress(w.Linear); err == nil && !w.Mapped && inKernel {
-				w.Mapped, w.Physical, w.Size = true, early, memory.PageSize
-			}
-			if err != nil || !w.Mapped {
-				return errors.Join(err, errAddress)
-			}
-			end := min(n, done+int(min(w.Size-w.Physical%w.Size, 1<<30)))
-			if err := do(w.Physical, done, end); err != nil {
-				return err
-			}
-			done = end
-		}
-		return nil
-	})
-	if done > 0 {
-		err = nil
-	}
-	return done, err
 }

@@ -1,7 +1,6 @@
 package machine
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"vmm/gdb"
@@ -21,11 +20,8 @@ func (d *Debugger) Describe(id int) string {
 	}); err != nil {
 		return text
 	}
-	switch state {
-	case kvm.MPHalted:
-		text += " (halted)"
-	case kvm.MPUninitialized, kvm.MPInitReceived:
-		text += " (not started)"
+	if doing := stateName(state); doing != running {
+		text += " (" + doing + ")"
 	}
 	return text
 }
@@ -200,7 +196,7 @@ func fullTags(f kvm.FPU) uint16 {
 }
 
 func tagOf(b [16]uint8) uint16 {
-	mantissa, exponent := binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint16(b[8:])&0x7fff
+	mantissa, exponent := le.Uint64(b[:]), le.Uint16(b[8:])&0x7fff
 	switch {
 	case exponent == 0 && mantissa == 0:
 		return tagZero

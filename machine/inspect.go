@@ -10,6 +10,12 @@ import (
 	"vmm/memory"
 )
 
+// transport is a virtio device to look at.
+type transport interface {
+	State() virtio.State
+	Rings(queue int) (virtio.Rings, bool)
+}
+
 // Queues are the machine's virtio devices with their queues.
 func (m *Machine) Queues() []virtio.State {
 	all := []virtio.State{}
@@ -23,7 +29,8 @@ func (m *Machine) Queues() []virtio.State {
 type Area struct {
 	memory.Range
 	Name string
-	// Kind is "RAM", "device", or "KVM" for what KVM answers.
+	// Kind is "RAM", "device", or "KVM" for what KVM answers. What it has taken
+	// over from a device of vmm's, the PIT, was "device" before.
 	Kind string
 	// Contents are what lay there when the guest began, of RAM.
 	Contents []boot.Place
@@ -57,15 +64,22 @@ func sorted(all []Area) []Area {
 	return all
 }
 
+// list is a device that leads to others.
+type list interface {
+	Each(func(base, size uint64, name string, d devices.Device))
+}
+
 // areas are the devices of a bus, and what is in those that lead to others.
 func areas(b *devices.Bus) []Area {
 	var all []Area
 	b.Each(func(base, size uint64, name string, d devices.Device) {
-		all = append(all, Area{Range: memory.Range{Start: base, Size: size}, Name: name, Kind: "device"})
-		if list, ok := d.(interface {
-			Each(func(base, size uint64, name string))
-		}); ok {
-			list.Each(func(base, size uint64, name string) {
+		kind := "device"
+		if k, ok := d.(interface{ inKVM() bool }); ok && k.inKVM() {
+			kind = "KVM"
+		}
+		all = append(all, Area{Range: memory.Range{Start: base, Size: size}, Name: name, Kind: kind})
+		if list, ok := d.(list); ok {
+			list.Each(func(base, size uint64, name string, _ devices.Device) {
 				all = append(all, Area{Range: memory.Range{Start: base, Size: size}, Name: name, Kind: "device"})
 			})
 		}

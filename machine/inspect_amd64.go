@@ -20,12 +20,10 @@ func kvmAreas() []Area {
 	}
 }
 
-// kvmPorts are the ports that KVM answers for.
+// kvmPorts are the ports that KVM has answered for from the beginning.
 func kvmPorts() []Area {
 	return []Area{
 		{Range: memory.Range{Start: 0x20, Size: 2}, Name: "PIC, master", Kind: "KVM"},
-		{Range: memory.Range{Start: 0x40, Size: 4}, Name: "PIT", Kind: "KVM"},
-		{Range: memory.Range{Start: 0x61, Size: 1}, Name: "PIT gate and speaker", Kind: "KVM"},
 		{Range: memory.Range{Start: 0xa0, Size: 2}, Name: "PIC, slave", Kind: "KVM"},
 		{Range: memory.Range{Start: 0x4d0, Size: 2}, Name: "PIC, edge or level", Kind: "KVM"},
 	}

@@ -27,6 +27,17 @@ func (m *Machine) Mappings(int, func(paging.Range) bool) (paging.Mode, bool, err
 	return 0, false, errArchitecture()
 }
 
+// Processor looks at a vCPU.
+func (m *Machine) Processor(int) (Processor, error) { return Processor{}, errArchitecture() }
+
+// ReadLinear reads memory at a linear address of a vCPU.
+func (m *Machine) ReadLinear(int, uint64, []byte) (int, error) { return 0, errArchitecture() }
+
+// ReadPhysical reads memory at a guest-physical address.
+func (m *Machine) ReadPhysical(uint64, []byte) error { return errArchitecture() }
+
+func (m *Machine) chips(int) ([]Shown, error) { return nil, errArchitecture() }
+
 // CPUID is what CPUID says on a vCPU.
 func (m *Machine) CPUID(int) ([]cpuid.Leaf, error) { return nil, errArchitecture() }
 
@@ -36,4 +47,7 @@ func SupportedCPUID() ([]cpuid.Leaf, error) { return nil, errArchitecture() }
 // KernelSymbols are the symbols of the guest's Linux kernel.
 func (m *Machine) KernelSymbols() (*kallsyms.Table, error) { return nil, errArchitecture() }
 
-type standing struct{ stay atomic.Bool }
+// Step has a vCPU of a paused machine execute one instruction.
+func (m *Machine) Step(int) error { return errArchitecture() }
+
+type standing struct{ stay, step atomic.Bool }

@@ -12,7 +12,6 @@ import (
 	"vmm/boot/acpi"
 	"vmm/devices"
 	"vmm/devices/pci"
-	"vmm/devices/virtio"
 	"vmm/devices/virtio/balloon"
 	virtionet "vmm/devices/virtio/net"
 	"vmm/kvm"
@@ -36,7 +35,7 @@ type Machine struct {
 	ecam      uint64      // where the firmware tells of PCI; 0 for nowhere
 	words     []string    // of the command line: devices, for a guest without ACPI
 
-	transports []interface{ State() virtio.State } // of virtio devices
+	transports []transport // of virtio devices
 
 	doorbellExits bool           // KVM is not to answer doorbells
 	names         map[string]int // how many virtio devices have a name, before its number
@@ -53,6 +52,9 @@ type Machine struct {
 	paused  atomic.Uint32 // the holds that there are
 	wake    sync.Cond     // of paused, only, jobs and stopping, for processors at rest
 	looking sync.Mutex    // one onCPU at a time
+
+	stepping sync.Mutex  // one Step at a time
+	debugged atomic.Bool // a debugger is attached
 
 	timeline *timeline.Recorder // nil without
 	watching watching           // for the timeline

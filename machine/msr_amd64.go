@@ -1,8 +1,6 @@
 package machine
 
 import (
-	"encoding/binary"
-
 	"vmm/kvm"
 )
 
@@ -49,8 +47,8 @@ func (c *cpu) setLINT() error {
 		return err
 	}
 	if c.vcpu.ID == 0 {
-		binary.LittleEndian.PutUint32(apic.Regs[lvtLINT0:], deliverExtINT)
+		le.PutUint32(apic.Regs[lvtLINT0:], deliverExtINT)
 	}
-	binary.LittleEndian.PutUint32(apic.Regs[lvtLINT1:], deliverNMI)
+	le.PutUint32(apic.Regs[lvtLINT1:], deliverNMI)
 	return c.vcpu.SetLAPIC(apic)
 }

@@ -27,12 +27,11 @@ func (m *Machine) Resume() { m.letGo(byUser) }
 func (m *Machine) hold(why hold) {
 	m.pausing.Lock()
 	defer m.pausing.Unlock()
-	if m.paused.Or(uint32(why)) != 0 {
-		return
+	if m.paused.Or(uint32(why)) == 0 {
+		m.kick()
 	}
-	m.kick()
 	for _, c := range m.cpus {
-		m.outside(c)
+		m.outside(c) // one may be stepping, while the others are there already
 	}
 }
 
@@ -46,13 +45,18 @@ func (m *Machine) letGo(why hold) {
 	m.wake.Broadcast()
 }
 
+// resting reports whether a processor is not to enter the guest.
+func (m *Machine) resting(c *cpu) bool {
+	return m.paused.Load() != 0 && !c.debug.step.Load() || m.held(c) || c.debug.stay.Load()
+}
+
 // rest waits for the end of a pause, of another's being alone, or of the
 // machine. Meanwhile it does what onCPU asks for.
 func (c *cpu) rest(m *Machine) {
 	paused := false
 	c.wait(m, func() bool {
 		paused = paused || m.paused.Load() != 0
-		return m.paused.Load() == 0 && !m.held(c) && !c.debug.stay.Load()
+		return !m.resting(c)
 	})
 	if paused {
 		c.resumed()

@@ -3,6 +3,7 @@ package machine
 import (
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"vmm/devices"
 	"vmm/kvm"
@@ -17,6 +18,7 @@ type pit struct {
 	chip timerChip
 	log  *slog.Logger
 	once sync.Once
+	made atomic.Bool // KVM answers the ports
 }
 
 // timerChip is the part of kvm.VM that pit needs.
@@ -34,6 +36,9 @@ type pitPort struct {
 	// write changes the state of a new timer as its first access does.
 	write func(s *kvm.PITState, offset uint64, value uint8)
 }
+
+// inKVM reports whether KVM answers the port by now.
+func (p *pitPort) inKVM() bool { return p.pit.made.Load() }
 
 // counters are the timer's own ports.
 func (p *pit) counters() devices.Device { return &pitPort{p, writeCounter} }
@@ -63,6 +68,7 @@ func (p *pitPort) Write(offset uint64, data []byte) {
 func (p *pit) create(change func(*kvm.PITState)) {
 	p.once.Do(func() {
 		err := p.chip.CreatePIT()
+		p.made.Store(err == nil)
 		if err == nil && change != nil {
 			var s kvm.PITState
 			if s, err = p.chip.PIT(); err == nil {

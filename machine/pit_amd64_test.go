@@ -46,6 +46,14 @@ func TestPIT(t *testing.T) {
 			if _, err := m.vm.PIT(); (err == nil) != tt.created {
 				t.Errorf("the timer is there: %v; want %v", err == nil, tt.created)
 			}
+			kinds := map[string]string{}
+			for _, a := range m.Ports() {
+				kinds[a.Name] += a.Kind
+			}
+			want := map[bool]string{false: "device", true: "KVM"}[tt.created]
+			if kinds["PIT"] != want || kinds["PIT gate"] != want {
+				t.Errorf("its ports are of %q, its gate's of %q; want %q", kinds["PIT"], kinds["PIT gate"], want)
+			}
 		})
 	}
 }

@@ -157,7 +157,6 @@ func (c *CPU) find(kind Kind, linear uint64) (*Probe, error) {
 // the probe.
 func (c *CPU) hit(p *Probe, regs kvm.Regs, at time.Time) error {
 	h := Hit{VCPU: c.vcpu, Regs: regs, Probe: p, Time: at}
-	c.Step(nil)
 	p.Hit(&h)
 	// Registers first: KVM single-steps from the RIP that the vCPU has when it
 	// is asked to.
@@ -217,9 +216,9 @@ func (c *CPU) afterStep() error {
 // §18.2.3.
 const dr6SingleStep = 1 << 14
 
-// Step has f called after the next instruction that the vCPU executes, unless it
-// comes to a probe first. It is called between two Runs, or by the function of a
-// probe or of a Step; nil takes it back.
+// Step has f called after the next instruction that the vCPU executes. At a probe,
+// its function comes first, and may take the step back. It is called between two
+// Runs, or by the function of a probe or of a Step; nil takes it back.
 func (c *CPU) Step(f func(*Hit)) {
 	if f != nil || c.single != nil {
 		c.version = c.set.version.Load() - 1 // the next Prepare sees to it

@@ -41,14 +41,7 @@ func (d *decoder) decode(r *Record) insn {
 		found.rip = at
 		found.text = strings.ToLower(x86asm.IntelSyntax(inst, at, d.name))
 	}
-	if d.symbols != nil {
-		if name, off := d.symbols.Symbol(found.rip); name != "" {
-			found.symbol = name
-			if off != 0 {
-				found.symbol += "+" + Hex(off).String()
-			}
-		}
-	}
+	found.symbol = d.place(found.rip)
 	if d.known == nil || len(d.known) >= maxKnown {
 		d.known = map[site]insn{}
 	}

@@ -13,6 +13,6 @@ import (
 func main() {
 	root := &cobra.Command{Use: "vmm", Short: "What vmm has beside machines"}
 	cli.Prepare(root)
-	root.AddCommand(newBench(), newImage(), newNet())
+	root.AddCommand(newBench(), newExplore(), newImage(), newNet())
 	os.Exit(cli.Run(root, os.Args[1:], func(error) string { return "" }))
 }

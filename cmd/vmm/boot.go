@@ -51,6 +51,7 @@ type bootFlags struct {
 	trace                  traceFlags
 	gdb                    gdbFlags
 	json, verbose          bool
+	web                    string
 	timing                 timingFlags
 }
 
@@ -78,11 +79,15 @@ value to the --debug-exit port.`,
   vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --balloon size=128M,free-page-reporting --control vm.sock
   vmm boot --kernel vmlinuz --initrd initrd.cpio --trace boot.jsonl --trace-format jsonl
   vmm boot --kernel vmlinuz --initrd initrd.cpio --gdb tcp:127.0.0.1:1234 --wait-gdb
+  vmm boot --kernel vmlinuz --initrd initrd.cpio --web 127.0.0.1:8080
   vmm boot --kernel vmlinuz --initrd initrd.cpio --timeline boot.json --ready console:login
   vmm boot --kernel vmlinux --boot-protocol pvh --timeout 30s </dev/null >boot.log
   vmm boot --kernel apic.flat --append "-smp 1" --debug-exit`,
 		Args: cli.Usage(f.args),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.web != "" {
+				return explore(f.web, os.Args[1:])
+			}
 			return f.run(cmd.Flags().Changed("cmdline"))
 		},
 	}
@@ -113,6 +118,7 @@ value to the --debug-exit port.`,
 	fl.Var(&cli.Choice[consoleKind]{Value: &f.console, Values: []consoleKind{consoleSerial, consoleVirtio}},
 		"console", "the guest's console: serial (ttyS0) or virtio (hvc0, beside the serial port)")
 	fl.StringVar(&f.control, "control", "", "`path` of a unix socket for 'vmm ctl'")
+	fl.StringVar(&f.web, "web", "", "`address` of a web page on the machine, such as 127.0.0.1:8080: see 'vmm explore'")
 	fl.BoolVar(&f.rng, "rng", true, "add a source of random numbers")
 	fl.Var(&cli.Choice[machine.Transport]{Value: &f.transport, Values: []machine.Transport{machine.TransportAuto, machine.TransportMMIO, machine.TransportPCI}},
 		"transport", "how the guest reaches virtio devices: auto, mmio or pci")
@@ -253,6 +259,11 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	defer out.Close()
 	defer context.AfterFunc(ctx, out.Abort)()
 	cfg.Console = out
+	var recent *console.Recent
+	if f.control != "" {
+		recent = console.NewRecent(out)
+		cfg.Console = recent
+	}
 	timing, err := f.timing.start(&cfg)
 	if err != nil {
 		return err
@@ -264,7 +275,8 @@ func (f *bootFlags) run(ownCmdline bool) error {
 		return err
 	}
 	defer m.Close()
-	endTrace, err := f.trace.start(m, &liveSymbols{m: m})
+	names := &liveSymbols{m: m}
+	endTrace, err := f.trace.start(m, names)
 	if err != nil {
 		return err
 	}
@@ -275,14 +287,16 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	}
 	gdbStatus := 0
 	defer func() { endGDB(gdbStatus) }()
+	var typed typing
 	if f.control != "" {
 		counting := &counting{}
 		defer counting.end()
-		server, err := control.Serve(f.control, controlled{
+		server := control.NewServer(controlled{
 			Machine: m, stop: func() { cancel(errQuit) }, config: cfg, counting: counting,
 			seconds: func() float64 { return time.Since(start).Seconds() },
+			console: recent, input: &typed, names: names,
 		})
-		if err != nil {
+		if err := server.Listen(f.control); err != nil {
 			return err
 		}
 		defer server.Close()
@@ -299,6 +313,7 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	if err != nil {
 		return err
 	}
+	typed.input.Store(input)
 	stopResizing := terminal.OnResize(m.ResizeConsole)
 	stopTrimming := atRest(func() uint64 { return m.Stats().Exits }, func() {
 		if err := trim(); err != nil {

@@ -2,15 +2,19 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
 	"vmm/cmd/internal/cli"
+	"vmm/console"
 	"vmm/control"
 	"vmm/machine"
+	"vmm/trace"
 )
 
 func newCtl() *cobra.Command {
@@ -87,11 +91,27 @@ type controlled struct {
 	seconds func() float64
 
 	counting *counting
+	console  *console.Recent
+	names    trace.Symbols
+	input    *typing
 }
 
 var _ control.Machine = controlled{}
 
 func (c controlled) Stop() { c.stop() }
+
+func (c controlled) Type(text string) error { return c.input.typeText(text) }
+
+// typing is the way to the guest's console, which is there a moment after the
+// control socket.
+type typing struct{ input atomic.Pointer[console.Input] }
+
+func (t *typing) typeText(text string) error {
+	if i := t.input.Load(); i != nil {
+		return i.Type([]byte(text))
+	}
+	return errors.New("the console is not there yet")
+}
 
 func (c controlled) Status() control.Status {
 	s := control.Status{

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -24,6 +25,12 @@ const (
 	inspectACPI       = "acpi"
 	inspectCPUID      = "cpuid"
 	inspectSymbols    = "symbols"
+	inspectProcessor  = "processor"
+	inspectTouched    = "touched"
+	inspectDevices    = "devices"
+	inspectRings      = "rings"
+	inspectConsole    = "console"
+	inspectTimeline   = "timeline"
 )
 
 // counters are what "vmm top" shows.
@@ -115,8 +122,66 @@ func (c controlled) Inspect(r control.Request) (any, error) {
 		return c.cpuid(r.CPU)
 	case inspectSymbols:
 		return c.symbols()
+	case inspectProcessor:
+		return c.processor(r.CPU)
+	case inspectTouched:
+		return c.Touched()
+	case inspectDevices:
+		return c.Devices(r.CPU)
+	case inspectRings:
+		return c.Rings(r.Device, r.Queue)
+	case inspectConsole:
+		at, text := c.console.Since(r.From, 0)
+		return output{at, string(text)}, nil
+	case inspectTimeline:
+		if c.config.Timeline == nil {
+			return nil, errors.New("no timeline is recorded: start vmm boot with --timeline")
+		}
+		return c.config.Timeline.Data(c.config.Kernel), nil
 	}
 	return nil, fmt.Errorf("%q is nothing to inspect", r.What)
+}
+
+// output is the answer to inspectConsole.
+type output struct {
+	At   uint64 `json:"at"` // the number of the first byte, since the start
+	Text string `json:"text"`
+}
+
+// processor is the answer to inspectProcessor.
+type processor struct {
+	machine.Processor
+	// Code is what the vCPU is about to execute; empty where it is not mapped.
+	Code []instruction `json:"code"`
+}
+
+// instruction is a line of a disassembly.
+type instruction struct {
+	Address trace.Hex `json:"address"`
+	Bytes   string    `json:"bytes"` // hexadecimal
+	Text    string    `json:"text"`
+	Symbol  string    `json:"symbol,omitempty"`
+}
+
+// codeSize is how much code processor looks at, in bytes: a dozen instructions or
+// more.
+const codeSize = 96
+
+func (c controlled) processor(vcpu int) (processor, error) {
+	p, err := c.Processor(vcpu)
+	if err != nil {
+		return processor{}, err
+	}
+	out := processor{Processor: p, Code: []instruction{}}
+	code := make([]byte, codeSize)
+	n, err := c.ReadLinear(vcpu, uint64(p.Next), code)
+	if err != nil {
+		return out, nil // it shows as no code
+	}
+	for _, i := range trace.Disassemble(code[:n], uint64(p.Next), p.Bits, c.names) {
+		out.Code = append(out.Code, instruction{trace.Hex(i.Addr), fmt.Sprintf("% x", i.Code), i.Text, i.Symbol})
+	}
+	return out, nil
 }
 
 func areasOf(all []machine.Area) []area {

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -15,6 +16,7 @@ import (
 // every machine would pay for.
 var inTools = []struct{ name, short string }{
 	{"bench", "Measure virtual machines against containers and unikernels"},
+	{"explore", "Look at a running machine in a web browser"},
 	{"image", "Make disk images"},
 }
 
@@ -39,6 +41,25 @@ func execTools() error {
 		return err
 	}
 	return &os.PathError{Op: "execute", Path: path, Err: unix.Exec(path, os.Args, os.Environ())}
+}
+
+// explore goes on as "vmm explore", with the flags of "vmm boot" but --web.
+func explore(web string, args []string) error {
+	var flags []string
+	for i := 1; i < len(args); i++ { // behind "boot"
+		switch {
+		case args[i] == "--web":
+			i++
+		case !strings.HasPrefix(args[i], "--web="):
+			flags = append(flags, args[i])
+		}
+	}
+	path, err := tools.Path()
+	if err != nil {
+		return err
+	}
+	all := append([]string{"vmm", "explore", "--web", web, "--"}, flags...)
+	return &os.PathError{Op: "execute", Path: path, Err: unix.Exec(path, all, os.Environ())}
 }
 
 // elsewhere are the commands of vmm-tools, for the list of commands.

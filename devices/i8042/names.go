@@ -5,7 +5,24 @@ import "vmm/devices"
 var (
 	_ devices.Namer = dataPort{}
 	_ devices.Namer = commandPort{}
+
+	_ devices.Shower = dataPort{}
+	_ devices.Shower = commandPort{}
 )
+
+// Show implements devices.Shower.
+func (p dataPort) Show() []devices.Value {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	return []devices.Value{{Register: "data", Bytes: 1, Value: uint64(p.c.state.output)}}
+}
+
+// Show implements devices.Shower.
+func (p commandPort) Show() []devices.Value {
+	var status [1]byte
+	p.Read(0, status[:]) // changes nothing
+	return []devices.Value{{Register: "status", Bytes: 1, Value: uint64(status[0])}}
+}
 
 // Register implements devices.Namer.
 func (dataPort) Register(uint64, bool) string { return "data" }

@@ -27,10 +27,10 @@ func (w *window) Find(offset uint64) (devices.Device, string, uint64) {
 }
 
 // Each calls f with the registers of every function that answers now.
-func (w *window) Each(f func(base, size uint64, name string)) {
+func (w *window) Each(f func(base, size uint64, name string, d devices.Device)) {
 	for _, function := range w.functions {
 		if at := function.at.Load(); at != 0 {
-			f(at, uint64(function.size), function.Name)
+			f(at, uint64(function.size), function.Name, function.bar)
 		}
 	}
 }

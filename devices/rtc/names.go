@@ -2,7 +2,22 @@ package rtc
 
 import "vmm/devices"
 
-var _ devices.Namer = (*Clock)(nil)
+var (
+	_ devices.Namer  = (*Clock)(nil)
+	_ devices.Shower = (*Clock)(nil)
+)
+
+// Show implements devices.Shower: the index, the byte that it selects, and the
+// control registers.
+func (c *Clock) Show() []devices.Value {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := []devices.Value{{Register: "index", Bytes: 1, Value: uint64(c.state.index)}}
+	for _, i := range []uint8{byteA, byteB} {
+		all = append(all, devices.Value{Register: byteNames[i], Offset: regData, Bytes: 1, Value: uint64(c.state.memory[i])})
+	}
+	return all
+}
 
 // byteNames are the bytes of the memory. MC146818 data sheet, "Address Map".
 var byteNames = map[uint8]string{

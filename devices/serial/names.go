@@ -7,7 +7,33 @@ import (
 	"vmm/devices"
 )
 
-var _ devices.Namer = (*Port)(nil)
+var (
+	_ devices.Namer  = (*Port)(nil)
+	_ devices.Shower = (*Port)(nil)
+)
+
+// Show implements devices.Shower.
+func (p *Port) Show() []devices.Value {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := &p.state
+	value := func(name string, offset uint64, v uint8) devices.Value {
+		return devices.Value{Register: name, Offset: offset, Bytes: 1, Value: uint64(v)}
+	}
+	id := s.pending()
+	if s.fifoOn {
+		id |= iirFIFO
+	}
+	all := []devices.Value{
+		value("IER", regIER, s.ier), value("IIR", regIIR, id), value("LCR", regLCR, s.lcr), value("MCR", regMCR, s.mcr),
+		value("LSR", regLSR, s.lineStatus()), value("MSR", regMSR, s.modem()|s.modemDelta), value("SCR", regSCR, s.scr),
+		value("DLL", regData, s.divisor[0]), value("DLM", regIER, s.divisor[1]),
+	}
+	if s.count > 0 {
+		all = append(all, value("RBR", regData, s.received[0]))
+	}
+	return all
+}
 
 // Register implements devices.Namer, with the names of PC16550D, "Registers".
 func (p *Port) Register(offset uint64, write bool) string {

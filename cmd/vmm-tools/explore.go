@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"vmm/cmd/internal/cli"
+	"vmm/control"
+	"vmm/explore"
+)
+
+func newExplore() *cobra.Command {
+	var web string
+	cmd := &cobra.Command{
+		Use:   "explore PATH | explore -- BOOT-FLAGS",
+		Short: "Look at a running machine in a web browser",
+		Long: `Show a machine on a web page of this computer: its processors with what they are
+about to execute, its memory and how much of it is touched, exits a second,
+device registers, virtqueues as they move, and the console. It can be paused,
+stepped and typed to there.
+
+PATH is the control socket of a running machine, from vmm boot --control PATH.
+With flags of vmm boot behind "--", that machine is started, in this terminal;
+it ends when its guest does.
+
+The address that is printed has a token in it, without which nobody is answered,
+and is of this computer only.`,
+		Example: `  vmm explore vm.sock
+  vmm explore -- --kernel vmlinuz --initrd initrd.cpio
+  vmm explore --web 127.0.0.1:8080 -- --kernel apic.flat --debug-exit`,
+		Args: cli.Usage(func(cmd *cobra.Command, args []string) error {
+			if cmd.ArgsLenAtDash() != 0 && len(args) != 1 {
+				return errors.New("name the control socket of a machine, or give flags of vmm boot behind --")
+			}
+			return nil
+		}),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+			defer stop()
+			if cmd.ArgsLenAtDash() == 0 {
+				return exploreNew(ctx, web, args)
+			}
+			m, err := control.Dial(args[0])
+			if err != nil {
+				return err
+			}
+			defer m.Close()
+			return serve(ctx, web, m)
+		},
+	}
+	cmd.Flags().StringVar(&web, "web", "127.0.0.1:0", "`address` of the page, of the loopback; port 0 takes a free one")
+	return cmd
+}
+
+// serve shows the page of a machine until ctx ends.
+func serve(ctx context.Context, addr string, m explore.Machine) error {
+	l, err := explore.Listen(addr)
+	if err != nil {
+		return err
+	}
+	token := explore.NewToken()
+	server := explore.NewServer(l, token, m)
+	defer context.AfterFunc(ctx, func() { server.Close() })()
+	fmt.Fprintf(os.Stderr, "vmm: the machine is at %s\n", explore.URL(l, token))
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// startFor is how long vmm may take to have its control socket there.
+const startFor = 10 * time.Second
+
+// exploreNew starts a machine with flags of vmm boot, and shows it until it ends.
+// The terminal is its console, and signals from there are its own to obey.
+func exploreNew(ctx context.Context, addr string, flags []string) error {
+	dir, err := os.MkdirTemp("", "vmm-explore")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	vmm, err := vmmPath()
+	if err != nil {
+		return err
+	}
+	socket := filepath.Join(dir, "control")
+	args := append([]string{"boot", "--control", socket, "--timeline", filepath.Join(dir, "timeline.json")}, flags...)
+	cmd := exec.Command(vmm, args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	// A signal to this process alone is passed on; one from the terminal, vmm has
+	// had itself, and a second one changes nothing.
+	defer context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })()
+
+	var m *control.Client
+	for deadline := time.Now().Add(startFor); m == nil; time.Sleep(10 * time.Millisecond) {
+		select {
+		case err := <-ended:
+			return exit(err)
+		default:
+		}
+		if m, err = control.Dial(socket); err != nil && time.Now().After(deadline) {
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+			<-ended
+			return err
+		}
+	}
+	defer m.Close()
+	running, stop := context.WithCancel(context.Background())
+	var failed error
+	go func() {
+		failed = exit(<-ended)
+		stop()
+	}()
+	if err := serve(running, addr, m); err != nil {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		<-running.Done()
+		return err
+	}
+	<-running.Done()
+	return failed
+}
+
+// exit makes this program end as vmm did, which has said why.
+func exit(err error) error {
+	if status := new(exec.ExitError); errors.As(err, &status) {
+		return cli.ExitStatus(max(status.ExitCode(), 1))
+	}
+	return err
+}
+
+// vmmPath is the program vmm: the one in the folder of this one, or in PATH.
+func vmmPath() (string, error) {
+	if self, err := os.Executable(); err == nil {
+		if path := filepath.Join(filepath.Dir(self), "vmm"); isFile(path) {
+			return path, nil
+		}
+	}
+	return exec.LookPath("vmm")
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}

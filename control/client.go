@@ -1,0 +1,71 @@
+package control
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+)
+
+// ErrEnded says that the machine at the other end of a connection is gone.
+var ErrEnded = errors.New("the machine has ended")
+
+// Client is a connection to a machine. Its methods may be called concurrently:
+// requests are carried out one after the other.
+type Client struct {
+	mu      sync.Mutex
+	conn    net.Conn
+	answers *json.Decoder
+}
+
+// NewClient returns a client on a connection, which it takes over.
+func NewClient(c net.Conn) *Client {
+	return &Client{conn: c, answers: json.NewDecoder(bufio.NewReader(c))}
+}
+
+// Dial connects to the machine at a path.
+func Dial(path string) (*Client, error) {
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("no machine at %s: %w", path, errors.Unwrap(errors.Unwrap(err)))
+	}
+	return NewClient(c), nil
+}
+
+// Close ends the connection, and with it a Call that is under way.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// Call sends a request and returns the answer. An answer with an Error is an
+// error; one that wraps ErrEnded means that there will be no more.
+func (c *Client) Call(r Request) (Response, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := json.NewEncoder(c.conn).Encode(r); err != nil {
+		return Response{}, fmt.Errorf("%w: %w", ErrEnded, err)
+	}
+	var answer Response
+	if err := c.answers.Decode(&answer); err != nil {
+		return Response{}, fmt.Errorf("%w: %w", ErrEnded, err)
+	}
+	if answer.Error != "" {
+		return answer, errors.New(answer.Error)
+	}
+	return answer, nil
+}
+
+// Call sends one request to the machine at a path and returns the answer. An
+// answer with an Error is an error.
+func Call(path string, r Request) (Response, error) {
+	c, err := Dial(path)
+	if err != nil {
+		return Response{}, err
+	}
+	defer c.Close()
+	answer, err := c.Call(r)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", path, err)
+	}
+	return answer, err
+}

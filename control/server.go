@@ -1,0 +1,144 @@
+package control
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+
+	"vmm/socket"
+)
+
+const (
+	maxRequest     = 4096 // bytes
+	maxConnections = 16
+)
+
+// Server answers requests.
+type Server struct {
+	machine Machine
+	done    sync.WaitGroup
+
+	mu       sync.Mutex
+	listener net.Listener      // nil without
+	conns    map[net.Conn]bool // nil after Close
+}
+
+// NewServer returns a server of a machine that nobody can reach yet.
+func NewServer(m Machine) *Server { return &Server{machine: m, conns: map[net.Conn]bool{}} }
+
+// Listen answers the requests of those who connect to a path, to which only the
+// user that runs vmm has access, until Close. It is called once.
+func (s *Server) Listen(path string) error {
+	listener, err := socket.Listen(path)
+	if err != nil {
+		return fmt.Errorf("control: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listener = listener
+	s.done.Go(func() { socket.Accept(listener, s.Serve) })
+	return nil
+}
+
+// Serve answers the requests of a connection, which it takes over, until Close.
+func (s *Server) Serve(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conns == nil || len(s.conns) >= maxConnections {
+		c.Close()
+		return
+	}
+	s.conns[c] = true
+	s.done.Go(func() { s.serve(c) })
+}
+
+// Close ends all connections. A request that is being carried out is finished.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	var err error
+	if s.listener != nil {
+		err = s.listener.Close()
+	}
+	for c := range s.conns {
+		c.Close()
+	}
+	s.conns = nil
+	s.mu.Unlock()
+	s.done.Wait()
+	return err
+}
+
+func (s *Server) serve(c net.Conn) {
+	defer func() {
+		c.Close()
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+	}()
+	lines := bufio.NewScanner(c)
+	lines.Buffer(make([]byte, maxRequest), maxRequest)
+	answers := json.NewEncoder(c)
+	for lines.Scan() {
+		if answers.Encode(s.answer(lines.Bytes())) != nil {
+			return
+		}
+	}
+	if errors.Is(lines.Err(), bufio.ErrTooLong) {
+		_ = answers.Encode(Response{Error: fmt.Sprintf("a request of more than %d bytes", maxRequest)})
+	}
+}
+
+// answer carries a request out.
+func (s *Server) answer(line []byte) Response {
+	var r Request
+	d := json.NewDecoder(bytes.NewReader(line))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return Response{Error: fmt.Sprintf("not a request: %v", err)}
+	}
+	var err error
+	switch r.Command {
+	case Pause:
+		s.machine.Pause()
+	case Resume:
+		s.machine.Resume()
+	case Stop:
+		s.machine.Stop()
+	case ShowAll:
+		status := s.machine.Status()
+		return Response{Status: &status}
+	case Balloon:
+		if r.Size == nil {
+			return Response{Error: "balloon needs a size, in bytes"}
+		}
+		err = s.machine.SetBalloon(*r.Size)
+	case Link:
+		if r.Up == nil {
+			return Response{Error: "link needs up, true or false"}
+		}
+		err = s.machine.SetLink(r.Card, *r.Up)
+	case Step:
+		err = s.machine.Step(r.CPU)
+	case Type:
+		err = s.machine.Type(r.Text)
+	case Inspect:
+		var result any
+		var text []byte
+		if result, err = s.machine.Inspect(r); err == nil {
+			text, err = json.Marshal(result)
+		}
+		if err == nil {
+			return Response{Result: text}
+		}
+	default:
+		return Response{Error: fmt.Sprintf("%q is not a command: pause, resume, stop, status, balloon, link, step, type, inspect", r.Command)}
+	}
+	if err != nil {
+		return Response{Error: err.Error()}
+	}
+	return Response{}
+}

@@ -1,0 +1,283 @@
+// The page: it asks the machine how it is, a few times a second, and draws the
+// answers. docs/control.md describes both.
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const every = 400; // ms between questions
+let paused = false;
+let ended = false;
+
+// ask sends a request to the machine and returns its answer.
+async function ask(request) {
+  const response = await fetch("call", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(request),
+  });
+  if (!response.ok && response.status !== 410) throw new Error(await response.text());
+  const answer = await response.json();
+  if (response.status === 410) ended = true;
+  if (answer.error) throw new Error(answer.error);
+  return answer;
+}
+
+const inspect = async (what, more) => (await ask({ command: "inspect", what, ...more })).result;
+const vcpu = () => Number($("vcpu").value || 0);
+
+function complain(error) {
+  $("error").hidden = !error;
+  if (error) $("error").textContent = error.message;
+}
+
+// element makes an element of text and other elements; never of HTML.
+function element(name, attributes, ...content) {
+  const e = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes || {})) if (value !== undefined) e.setAttribute(key, value);
+  e.append(...content.map((c) => (c instanceof Node ? c : String(c ?? ""))));
+  return e;
+}
+
+// fill puts rows into a table, and marks the cells whose text has changed.
+function fill(table, rows) {
+  const body = table.tBodies[0];
+  while (body.rows.length > rows.length) body.deleteRow(-1);
+  rows.forEach((cells, i) => {
+    const row = body.rows[i] || body.insertRow();
+    row.className = cells.class || "";
+    while (row.cells.length > cells.length) row.deleteCell(-1);
+    cells.forEach((text, j) => {
+      const known = j < row.cells.length;
+      const cell = known ? row.cells[j] : row.insertCell();
+      const changed = known && cell.textContent !== String(text ?? "");
+      if (changed || !known) cell.textContent = text ?? "";
+      cell.classList.toggle("changed", changed);
+    });
+  });
+}
+
+// options fills a list of choices, and keeps the one that is chosen.
+function options(select, values) {
+  const now = [...select.options].map((o) => o.value);
+  if (now.length === values.length && values.every((v, i) => v === now[i])) return;
+  const chosen = select.value;
+  select.replaceChildren(...values.map((v) => element("option", {}, v)));
+  if (values.includes(chosen)) select.value = chosen;
+}
+
+function size(bytes) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let i = 0;
+  for (; bytes >= 1024 && i < units.length - 1; i++) bytes /= 1024;
+  return `${bytes < 10 && i > 0 ? bytes.toFixed(1) : Math.round(bytes)} ${units[i]}`;
+}
+
+const hex = (n) => "0x" + BigInt(n).toString(16);
+
+async function showStatus() {
+  const { status } = await ask({ command: "status" });
+  paused = status.state === "paused";
+  $("state").textContent = status.state;
+  $("state").className = status.state;
+  $("pause").firstChild.data = paused ? "Continue " : "Pause ";
+  $("step").disabled = !paused;
+  options($("vcpu"), Array.from({ length: status.cpus }, (_, i) => String(i)));
+  const items = { up: status.seconds.toFixed(1) + " s", RAM: size(status.memory), "in use": size(status.resident), exits: status.exits };
+  $("status").replaceChildren(...Object.entries(items).flatMap(([k, v]) => [element("dt", {}, k), element("dd", {}, v)]));
+}
+
+// To look at a vCPU stops it for a moment: while the machine runs, it is done when
+// somebody looks at what it says, and not more often than anything else.
+async function showProcessor() {
+  const p = await inspect("processor", { vcpu: vcpu() });
+  $("mode").textContent = `${p.state}, ${p.bits}-bit code, privilege level ${p.privilege}, ${p.paging}`;
+  fill($("code"), p.code.slice(0, 12).map((i, n) => {
+    const row = [i.address, i.symbol || "", i.bytes, i.text];
+    row.class = n === 0 ? "next" : "";
+    return row;
+  }));
+  fill($("registers"), p.registers.map((r) => [r.name, r.value, r.flags || ""]));
+  fill($("segments"), p.segments.map((s) => [s.name, s.selector, s.base, s.limit, s.meaning]));
+}
+
+let before = null;
+
+async function showCounters() {
+  const now = await inspect("counters");
+  showQueues(now.queues || []);
+  const last = before;
+  before = now;
+  if (!last || now.t <= last.t) return;
+  const seconds = (now.t - last.t) / 1e9;
+  const rows = [];
+  for (const [kind, prefix] of [["reasons", ""], ["access", "to "]]) {
+    for (const [name, count] of Object.entries(now[kind] || {})) {
+      const old = (last[kind] || {})[name] || { exits: 0, vmm_ns: 0 };
+      const n = count.exits - old.exits;
+      rows.push({ name: prefix + (name || "nothing"), rate: Math.max(0, n) / seconds, each: n > 0 ? (count.vmm_ns - old.vmm_ns) / n : 0 });
+    }
+  }
+  rows.sort((a, b) => b.rate - a.rate || a.name.localeCompare(b.name));
+  const most = Math.max(1, ...rows.map((r) => r.rate));
+  const body = $("exits").tBodies[0];
+  body.replaceChildren(...rows.slice(0, 14).map((r) => element("tr", {},
+    element("td", {}, r.name), element("td", {}, Math.round(r.rate)),
+    element("td", {}, r.each ? (r.each / 1000).toFixed(1) + " µs" : ""),
+    element("td", {}, element("meter", { max: most, value: r.rate, "aria-label": r.name })))));
+}
+
+function showQueues(devices) {
+  const names = devices.flatMap((d) => d.queues.filter((q) => q.active).map((q) => `${d.name} ${q.queue}`));
+  options($("queue"), names);
+  if (names.length === 0) $("indices").textContent = "No driver has set up a queue.";
+}
+
+const shownSlots = 64;
+
+async function showRings() {
+  const name = $("queue").value;
+  if (!name) return;
+  const cut = name.lastIndexOf(" ");
+  const r = await inspect("rings", { device: name.slice(0, cut), queue: Number(name.slice(cut + 1)) });
+  $("indices").textContent = `${r.size} descriptors; made available: ${r.available_index}, used: ${r.used_index}, with the device: ${r.depth}`;
+  const n = Math.min(r.size, shownSlots);
+  // The slots that move next: where the driver and the device write.
+  const slot = (index) => index % r.size;
+  const inFlight = new Set();
+  for (let i = r.used_index; i !== r.available_index && inFlight.size < r.size; i = (i + 1) & 0xffff) {
+    let d = r.available_ring[slot(i)];
+    for (let k = 0; d !== undefined && k < r.size; k++) {
+      inFlight.add(d);
+      d = (r.descriptor_table[d] || {}).next;
+    }
+  }
+  const mark = (row, name) => { row.class = name; return row; };
+  fill($("descriptors"), r.descriptor_table.slice(0, n).map((d, i) => mark(
+    [i, hex(d.address), d.length, d.indirect ? "indirect" : d.write ? "device writes" : "device reads", d.next ?? ""], inFlight.has(i) ? "flight" : "")));
+  fill($("available"), r.available_ring.slice(0, n).map((h, i) => mark([i, h], i === slot(r.available_index) ? "next" : "")));
+  fill($("used"), r.used_ring.slice(0, n).map((u, i) => mark([i, u.id, u.length], i === slot(r.used_index) ? "next" : "")));
+}
+
+async function showMemory() {
+  const regions = await inspect("touched");
+  $("cells").replaceChildren(...regions.map((r) => element("figure", {},
+    element("figcaption", {}, `${r.start}: ${size(r.size)}, ${size(r.touched)} touched; a square is ${size(r.cell)}`),
+    element("div", { class: "strip", role: "img", "aria-label": `${size(r.touched)} of ${size(r.size)} touched` },
+      ...r.cells.map((c) => element("i", { class: "t" + Math.ceil((4 * c) / r.cell) }))))));
+  const map = await inspect("memory-map");
+  const known = new Map(regions.flatMap((r) => [[r.start, r], ...(r.contents || []).map((c) => [c.start + c.name, c])]));
+  const rows = [];
+  for (const area of map.memory) {
+    const t = area.kind === "RAM" ? known.get(area.start) : undefined;
+    rows.push([area.start, size(area.size), area.name + (area.kind === "KVM" ? " (KVM)" : ""), t ? size(t.touched) : ""]);
+    for (const c of area.contents || []) {
+      const row = [c.start, size(c.size), "· " + c.name, known.has(c.start + c.name) ? size(known.get(c.start + c.name).touched) : ""];
+      row.class = "inner";
+      rows.push(row);
+    }
+  }
+  fill($("map"), rows);
+}
+
+async function showDevices() {
+  const devices = await inspect("devices", { vcpu: vcpu() });
+  const box = $("devices");
+  devices.forEach((d, i) => {
+    let e = box.children[i];
+    if (!e || e.dataset.name !== d.name) {
+      const summary = element("summary", {}, d.name, element("span", { class: "hint" }, ` ${d.where} ${d.kind === "KVM" ? "KVM" : ""}`));
+      const fresh = element("details", { "data-name": d.name }, summary, element("table", {}, element("tbody")));
+      if (e) e.replaceWith(fresh); else box.append(fresh);
+      e = fresh;
+    }
+    if (e.open) fill(e.querySelector("table"), (d.registers || []).map((r) => [r.offset, r.name, r.value, r.meaning || ""]));
+  });
+  while (box.children.length > devices.length) box.lastChild.remove();
+}
+
+let seen = 0; // bytes of the console
+const maxConsole = 64 << 10;
+
+async function showConsole() {
+  const { at, text } = await inspect("console", { from: seen });
+  if (text === "") return;
+  const lost = at > seen && seen > 0;
+  seen = at + new TextEncoder().encode(text).length;
+  const output = $("output");
+  const atEnd = output.scrollTop + output.clientHeight >= output.scrollHeight - 4;
+  const clean = text.replace(/\x1b\[[0-9;?]*[A-Za-z]/g, "").replace(/\r/g, "");
+  output.textContent = (output.textContent + (lost ? "\n…\n" : "") + clean).slice(-maxConsole);
+  if (atEnd) output.scrollTop = output.scrollHeight;
+}
+
+async function showTimeline() {
+  let t;
+  try {
+    t = await inspect("timeline");
+  } catch (error) {
+    fill($("timeline"), [[error.message]]);
+    return;
+  }
+  const last = Math.max(1, ...t.phases.map((p) => p.ns));
+  $("timeline").tBodies[0].replaceChildren(...t.phases.map((p) => element("tr", {},
+    element("td", {}, p.name), element("td", {}, (p.ns / 1e6).toFixed(2) + " ms"),
+    element("td", {}, element("meter", { max: last, value: p.ns, "aria-label": p.name })))));
+}
+
+async function togglePause() {
+  await ask({ command: paused ? "resume" : "pause" });
+  await showStatus();
+  if (paused) await showProcessor();
+}
+
+async function step() {
+  if (!paused) return;
+  await ask({ command: "step", vcpu: vcpu() });
+  await showProcessor();
+}
+
+// act does what somebody wants, and says why not.
+const act = (what) => what().then(() => complain(null), complain);
+
+$("pause").addEventListener("click", () => act(togglePause));
+$("step").addEventListener("click", () => act(step));
+$("vcpu").addEventListener("change", () => act(showProcessor));
+$("queue").addEventListener("change", () => act(showRings));
+$("type").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = $("text").value + "\n";
+  act(async () => {
+    // A request has room for so much.
+    for (let i = 0; i < text.length; i += 500) await ask({ command: "type", text: text.slice(i, i + 500) });
+    $("text").value = "";
+  });
+});
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
+  if (event.key === "p") act(togglePause);
+  else if (event.key === "s") act(step);
+});
+
+// rounds is the loop: what moves fast each time, the rest now and then.
+(async function rounds() {
+  for (let n = 0; !ended; n++) {
+    if (!document.hidden) {
+      try {
+        await showStatus();
+        await showConsole();
+        await showCounters();
+        await showRings();
+        if (n % 4 === 0 && !paused) await showProcessor();
+        if (n % 5 === 0) await showMemory();
+        if (n % 5 === 1) await showDevices();
+        if (n % 5 === 2) await showTimeline();
+        if (n === 0) complain(null);
+      } catch (error) {
+        complain(error);
+      }
+    }
+    await new Promise((done) => setTimeout(done, every));
+  }
+  $("state").textContent = "ended";
+  $("state").className = "ended";
+  for (const id of ["pause", "step", "text"]) $(id).disabled = true;
+})();
