@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -47,27 +48,49 @@ and is of this computer only.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 			defer stop()
+			l, err := explore.Listen(web)
+			if err != nil {
+				return err
+			}
+			defer l.Close()
 			if cmd.ArgsLenAtDash() == 0 {
-				return exploreNew(ctx, web, args)
+				return exploreNew(ctx, l, args)
 			}
 			m, err := control.Dial(args[0])
 			if err != nil {
 				return err
 			}
 			defer m.Close()
-			return serve(ctx, web, m)
+			ctx, end := context.WithCancelCause(ctx)
+			defer end(nil)
+			err = serve(ctx, l, watched{m, func() { time.AfterFunc(time.Second, func() { end(control.ErrEnded) }) }})
+			if errors.Is(context.Cause(ctx), control.ErrEnded) {
+				fmt.Fprintln(os.Stderr, "vmm: the machine has ended")
+			}
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&web, "web", "127.0.0.1:0", "`address` of the page, of the loopback; port 0 takes a free one")
 	return cmd
 }
 
-// serve shows the page of a machine until ctx ends.
-func serve(ctx context.Context, addr string, m explore.Machine) error {
-	l, err := explore.Listen(addr)
-	if err != nil {
-		return err
+// watched is a machine whose end calls ended.
+type watched struct {
+	explore.Machine
+	ended func()
+}
+
+// Call implements explore.Machine.
+func (w watched) Call(r control.Request) (control.Response, error) {
+	answer, err := w.Machine.Call(r)
+	if errors.Is(err, control.ErrEnded) {
+		w.ended()
 	}
+	return answer, err
+}
+
+// serve shows the page of a machine until ctx ends.
+func serve(ctx context.Context, l net.Listener, m explore.Machine) error {
 	token := explore.NewToken()
 	server := explore.NewServer(l, token, m)
 	defer context.AfterFunc(ctx, func() { server.Close() })()
@@ -83,7 +106,7 @@ const startFor = 10 * time.Second
 
 // exploreNew starts a machine with flags of vmm boot, and shows it until it ends.
 // The terminal is its console, and signals from there are its own to obey.
-func exploreNew(ctx context.Context, addr string, flags []string) error {
+func exploreNew(ctx context.Context, l net.Listener, flags []string) error {
 	dir, err := os.MkdirTemp("", "vmm-explore")
 	if err != nil {
 		return err
@@ -126,7 +149,7 @@ func exploreNew(ctx context.Context, addr string, flags []string) error {
 		failed = exit(<-ended)
 		stop()
 	}()
-	if err := serve(running, addr, m); err != nil {
+	if err := serve(running, l, m); err != nil {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		<-running.Done()
 		return err
