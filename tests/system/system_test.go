@@ -6,6 +6,7 @@ package system
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -370,4 +371,31 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d boots failed", failed, n)
+}
+
+// Example 09 boots Linux by hand, until it misses a root file system and resets
+// the machine.
+func TestExample(t *testing.T) {
+	var out []byte
+	var err error
+	for attempt := 1; ; attempt++ {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		out, err = exec.CommandContext(ctx, env(t, "VMM_EXAMPLE_09"), env(t, "VMM_KERNEL")+"/vmlinuz").CombinedOutput()
+		hung := ctx.Err() != nil
+		cancel()
+		if !hung || attempt == 3 || !inLab() { // a guest may hang there by the processor's fault
+			break
+		}
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{"Linux version 6.1", "is a 16550A", "Kernel panic - not syncing: VFS: Unable to mount root fs"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("the console lacks %q", want)
+		}
+	}
+	if t.Failed() {
+		t.Logf("the console ends:\n%s", tail(string(out)))
+	}
 }
