@@ -266,7 +266,8 @@ func TestSignal(t *testing.T) {
 	}
 }
 
-// What vmm needs beside the guest's RAM, once the guest has booted.
+// What vmm needs beside the guest's RAM, once the guest has booted and come to
+// rest.
 func TestOverhead(t *testing.T) {
 	cmd := exec.Command(env(t, "VMM_BIN"), append([]string{"boot", "-v"}, guest(env(t, "VMM_KERNEL")+"/vmlinuz", env(t, "VMM_INITRD"), "spin", "--memory", "256M")...)...)
 	out, err := cmd.StdoutPipe()
@@ -292,6 +293,7 @@ func TestOverhead(t *testing.T) {
 	if err := console.Err(); err != nil {
 		t.Fatal(err)
 	}
+	time.Sleep(settled)
 	mappings, err := resident(cmd.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
