@@ -19,15 +19,16 @@ const (
 	trimExits = 10
 )
 
-// atRest does something when the machine has come to rest, and again if that was
-// but a pause; exits counts how often its guest has needed vmm.
+// atRest does something a while after the start, when the machine has come to
+// rest, and again if that was but a pause; exits counts how often its guest has
+// needed vmm.
 func atRest(exits func() uint64, do func()) (stop func()) {
 	ended := make(chan struct{})
 	before := exits()
 	go func() {
 		ticks := time.NewTicker(trimAfter)
 		defer ticks.Stop()
-		for done := false; ; {
+		for first, done := true, false; ; first = false {
 			select {
 			case <-ended:
 				return
@@ -38,7 +39,7 @@ func atRest(exits func() uint64, do func()) (stop func()) {
 			if rest && done {
 				return
 			}
-			if done = rest; rest {
+			if done = rest; rest || first {
 				do()
 			}
 			before = now
