@@ -61,7 +61,8 @@ type page struct {
 	complaint []string // of the browser's console
 }
 
-func open(t *testing.T, flags ...string) *page {
+// open opens the page of a new machine, and waits for it to be in a state.
+func open(t *testing.T, state string, flags ...string) *page {
 	t.Helper()
 	browser, err := exec.LookPath("chromium")
 	if err != nil {
@@ -114,13 +115,13 @@ func open(t *testing.T, flags ...string) *page {
 		case *runtime.EventExceptionThrown:
 			p.complaint = append(p.complaint, e.ExceptionDetails.Error())
 		case *log.EventEntryAdded:
-			if e.Entry.Level == log.LevelError && !strings.HasSuffix(e.Entry.URL, "/favicon.ico") {
+			if e.Entry.Level == log.LevelError {
 				p.complaint = append(p.complaint, e.Entry.Text+" "+e.Entry.URL)
 			}
 		}
 	})
 	p.do(chromedp.Navigate(url))
-	p.until(`document.querySelector("#state").textContent === "running"`)
+	p.untilState(state)
 	return p
 }
 
@@ -151,6 +152,11 @@ func (p *page) until(expression string) {
 			p.Fatalf("not so after 20 s: %s; the page says: %s", expression, p.text("#error"))
 		}
 	}
+}
+
+func (p *page) untilState(state string) {
+	p.Helper()
+	p.until(fmt.Sprintf(`document.querySelector("#state").textContent === %q`, state))
 }
 
 // look keeps a picture of the page where EXPLORE_PICTURES says, in both schemes.
@@ -187,14 +193,20 @@ func (p *page) quiet() {
 	}
 }
 
-// A machine is paused, stepped and continued, by keys alone, and typed to.
-func TestProcessorAndConsole(t *testing.T) {
-	kernel := filepath.Join(t.TempDir(), "echo.elf")
+// kernel assembles a kernel of testdata.
+func kernel(t *testing.T, name string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name+".elf")
 	if out, err := exec.Command("gcc", "-nostdlib", "-static", "-Wl,-Ttext-segment=0x100000,--build-id=none,-z,noexecstack",
-		"-o", kernel, "testdata/echo.S").CombinedOutput(); err != nil {
+		"-o", path, "testdata/"+name+".S").CombinedOutput(); err != nil {
 		t.Fatalf("gcc: %v\n%s", err, out)
 	}
-	p := open(t, "--kernel", kernel, "--memory", "16M")
+	return path
+}
+
+// A machine is paused, stepped and continued, by keys alone, and typed to.
+func TestProcessorAndConsole(t *testing.T) {
+	p := open(t, "running", "--kernel", kernel(t, "echo"), "--memory", "16M")
 
 	p.do(chromedp.KeyEvent("p"))
 	p.until(`document.querySelector("#state").textContent === "paused" && document.querySelector("#code tr.next")`)
@@ -215,10 +227,13 @@ func TestProcessorAndConsole(t *testing.T) {
 	p.until(`[...document.querySelectorAll("#registers td:first-child")].some(e => e.textContent === "cr0")`)
 	p.look("paused")
 	p.do(chromedp.KeyEvent("p"))
-	p.until(`document.querySelector("#state").textContent === "running"`)
+	p.untilState("running")
 
 	p.do(chromedp.Focus("#text"), chromedp.SendKeys("#text", "hello, guest ü"+kb.Enter))
 	p.until(`document.querySelector("#output").textContent === "hello, guest ü\n"`)
+	// In the console itself each key goes to the guest at once, and is no command.
+	p.do(chromedp.Focus("#output"), chromedp.KeyEvent("ps"+kb.Enter+"q"+kb.Backspace+kb.ArrowUp+"r"))
+	p.until(`document.querySelector("#output").textContent === "hello, guest ü\nqr"`) // it echoes a return, too
 	p.until(`[...document.querySelectorAll("#exits td:first-child")].some(e => e.textContent === "to COM1")`)
 	p.until(`document.querySelectorAll("#map tr").length > 2 && document.querySelectorAll(".strip i.t0").length > 100`)
 	p.until(`[...document.querySelectorAll("#devices summary")].some(e => e.textContent.startsWith("COM1"))`)
@@ -240,7 +255,7 @@ func TestQueue(t *testing.T) {
 	}
 	addr := l.Addr().String()
 	l.Close()
-	p := open(t, "--kernel", strings.TrimSpace(string(kernel)), "--memory", "16M", "--net", "user,hostfwd=tcp:"+addr+"-:8080")
+	p := open(t, "running", "--kernel", strings.TrimSpace(string(kernel)), "--memory", "16M", "--net", "user,hostfwd=tcp:"+addr+"-:8080")
 	p.until(`document.querySelector("#output").textContent.includes("listening")`)
 	p.until(`document.querySelectorAll("#queue option").length >= 2`)
 	p.do(chromedp.SetValue("#queue", "virtio-net0 1"), // what the guest sends
@@ -257,5 +272,37 @@ func TestQueue(t *testing.T) {
 	p.until(fmt.Sprintf(`document.querySelector("#indices").textContent !== %q`, before))
 	p.until(`[...document.querySelectorAll("#used td:last-child")].length > 8 && document.querySelector("#used tr.next")`)
 	p.look("queue")
+	p.quiet()
+}
+
+// What the guest writes need not be text, and nothing of it is shown twice or not
+// at all. When the machine ends, the page says so.
+func TestBytesAndEnd(t *testing.T) {
+	p := open(t, "running", "--kernel", kernel(t, "bytes"), "--memory", "16M")
+	want := "a\ufffd\ufffdbüc\n" + strings.Repeat("\ufffd", 20) + "\nready\n"
+	p.until(fmt.Sprintf(`document.querySelector("#output").textContent === %q`, want))
+	p.do(chromedp.Focus("#output"), chromedp.KeyEvent("x"))
+	p.untilState("ended")
+	p.until(`document.querySelector("#pause").disabled && document.querySelector("#step").disabled`)
+}
+
+// A machine that begins paused is at its first instruction, and the page follows
+// where others step it.
+func TestPausedFromTheStart(t *testing.T) {
+	p := open(t, "paused", "--paused", "--kernel", kernel(t, "echo"), "--memory", "16M")
+	p.until(`document.querySelector("#code tr.next td:last-child")?.textContent === "mov edx, 0x3fd"`)
+	p.do(chromedp.Evaluate(`ask({ command: "step" }).then(() => true)`, nil,
+		func(e *runtime.EvaluateParams) *runtime.EvaluateParams { return e.WithAwaitPromise(true) }))
+	p.until(`document.querySelector("#code tr.next td:last-child")?.textContent === "in al, dx"`)
+	p.until(`document.querySelector("#registers td.changed")`)
+	time.Sleep(time.Second) // it is still there when the page has looked again
+	p.until(`document.querySelector("#registers td.changed")`)
+	p.do(chromedp.EmulateViewport(800, 1200))
+	p.look("narrow")
+	var fits bool
+	p.do(chromedp.Evaluate(`document.documentElement.scrollWidth <= 800`, &fits))
+	if !fits {
+		t.Error("the page is wider than 800 pixels")
+	}
 	p.quiet()
 }

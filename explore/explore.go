@@ -45,7 +45,7 @@ const (
 )
 
 // policy is the page's content security policy: its own files, and nothing else.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; " +
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // NewToken returns a token that nobody can guess.
@@ -78,7 +78,7 @@ func URL(l net.Listener, token string) string {
 func NewServer(l net.Listener, token string, m Machine) *http.Server {
 	mux := http.NewServeMux()
 	prefix := "/" + token + "/"
-	for path, name := range map[string]string{"{$}": "index.html", "app.js": "app.js", "style.css": "style.css"} {
+	for path, name := range map[string]string{"{$}": "index.html", "app.js": "app.js", "console.js": "console.js", "style.css": "style.css"} {
 		mux.HandleFunc("GET "+prefix+path, func(w http.ResponseWriter, r *http.Request) {
 			http.ServeFileFS(w, r, web, "web/"+name)
 		})

@@ -38,6 +38,7 @@ The address that is printed has a token in it, without which nobody is answered,
 and is of this computer only.`,
 		Example: `  vmm explore vm.sock
   vmm explore -- --kernel vmlinuz --initrd initrd.cpio
+  vmm explore -- --kernel vmlinuz --initrd initrd.cpio --paused
   vmm explore --web 127.0.0.1:8080 -- --kernel apic.flat --debug-exit`,
 		Args: cli.Usage(func(cmd *cobra.Command, args []string) error {
 			if cmd.ArgsLenAtDash() != 0 && len(args) != 1 {

@@ -52,6 +52,7 @@ type bootFlags struct {
 	gdb                    gdbFlags
 	json, verbose          bool
 	web                    string
+	paused                 bool
 	timing                 timingFlags
 }
 
@@ -118,6 +119,7 @@ value to the --debug-exit port.`,
 	fl.Var(&cli.Choice[consoleKind]{Value: &f.console, Values: []consoleKind{consoleSerial, consoleVirtio}},
 		"console", "the guest's console: serial (ttyS0) or virtio (hvc0, beside the serial port)")
 	fl.StringVar(&f.control, "control", "", "`path` of a unix socket for 'vmm ctl'")
+	fl.BoolVar(&f.paused, "paused", false, "hold the guest's first instruction until 'vmm ctl' or the web page has it go on")
 	fl.StringVar(&f.web, "web", "", "`address` of a web page on the machine, such as 127.0.0.1:8080: see 'vmm explore'")
 	fl.BoolVar(&f.rng, "rng", true, "add a source of random numbers")
 	fl.Var(&cli.Choice[machine.Transport]{Value: &f.transport, Values: []machine.Transport{machine.TransportAuto, machine.TransportMMIO, machine.TransportPCI}},
@@ -234,6 +236,9 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	if err != nil {
 		return err
 	}
+	if f.paused && f.control == "" {
+		return errors.New("--paused needs --control or --web: nobody could have the guest go on")
+	}
 	logs := newLogs(f.verbose)
 	defer logs.release()
 	cfg.Log = logs.logger
@@ -275,6 +280,9 @@ func (f *bootFlags) run(ownCmdline bool) error {
 		return err
 	}
 	defer m.Close()
+	if f.paused {
+		m.Pause()
+	}
 	names := &liveSymbols{m: m}
 	endTrace, err := f.trace.start(m, names)
 	if err != nil {

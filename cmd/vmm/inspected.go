@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"vmm/boot/acpi"
 	"vmm/control"
@@ -131,8 +132,7 @@ func (c controlled) Inspect(r control.Request) (any, error) {
 	case inspectRings:
 		return c.Rings(r.Device, r.Queue)
 	case inspectConsole:
-		at, text := c.console.Since(r.From, 0)
-		return output{at, string(text)}, nil
+		return outputOf(c.console.Since(r.From, 0)), nil
 	case inspectTimeline:
 		if c.config.Timeline == nil {
 			return nil, errors.New("no timeline is recorded: start vmm boot with --timeline")
@@ -146,6 +146,23 @@ func (c controlled) Inspect(r control.Request) (any, error) {
 type output struct {
 	At   uint64 `json:"at"` // the number of the first byte, since the start
 	Text string `json:"text"`
+	// Next is the number of the byte after the last: Text has other bytes where
+	// the guest's were no UTF-8.
+	Next uint64 `json:"next"`
+}
+
+// outputOf makes text of bytes. A character that has not come whole is left for the
+// next time.
+func outputOf(at uint64, data []byte) output {
+	for n := 1; n < utf8.UTFMax && n <= len(data); n++ {
+		if tail := data[len(data)-n:]; utf8.RuneStart(tail[0]) {
+			if !utf8.FullRune(tail) {
+				data = data[:len(data)-n]
+			}
+			break
+		}
+	}
+	return output{at, string(data), at + uint64(len(data))}
 }
 
 // processor is the answer to inspectProcessor.

@@ -6,14 +6,22 @@ const $ = (id) => document.getElementById(id);
 const every = 400; // ms between questions
 let paused = false;
 let ended = false;
+let unanswered = 0; // requests in a row
 
 // ask sends a request to the machine and returns its answer.
 async function ask(request) {
-  const response = await fetch("call", {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(request),
-  });
+  let response;
+  try {
+    response = await fetch("call", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(request),
+    });
+  } catch (error) {
+    ended = ++unanswered >= 3; // the server ends with the machine
+    throw error;
+  }
+  unanswered = 0;
   if (!response.ok && response.status !== 410) throw new Error(await response.text());
   const answer = await response.json();
   if (response.status === 410) ended = true;
@@ -87,8 +95,13 @@ async function showStatus() {
 
 // To look at a vCPU stops it for a moment: while the machine runs, it is done when
 // somebody looks at what it says, and not more often than anything else.
+let processor = ""; // what is shown
+
 async function showProcessor() {
   const p = await inspect("processor", { vcpu: vcpu() });
+  const now = JSON.stringify(p);
+  if (paused && now === processor) return; // what the last step has changed stays marked
+  processor = now;
   $("mode").textContent = `${p.state}, ${p.bits}-bit code, privilege level ${p.privilege}, ${p.paging}`;
   fill($("code"), p.code.slice(0, 12).map((i, n) => {
     const row = [i.address, i.symbol || "", i.bytes, i.text];
@@ -157,8 +170,14 @@ async function showRings() {
   fill($("used"), r.used_ring.slice(0, n).map((u, i) => mark([i, u.id, u.length], i === slot(r.used_index) ? "next" : "")));
 }
 
+// To look at all of RAM takes the host some 20 ns a page: of much RAM it is done
+// seldom.
+let memoryDue = 0;
+
 async function showMemory() {
+  const began = performance.now();
   const regions = await inspect("touched");
+  memoryDue = performance.now() + Math.max(5 * every, 20 * (performance.now() - began));
   $("cells").replaceChildren(...regions.map((r) => element("figure", {},
     element("figcaption", {}, `${r.start}: ${size(r.size)}, ${size(r.touched)} touched; a square is ${size(r.cell)}`),
     element("div", { class: "strip", role: "img", "aria-label": `${size(r.touched)} of ${size(r.size)} touched` },
@@ -195,18 +214,30 @@ async function showDevices() {
 }
 
 let seen = 0; // bytes of the console
-const maxConsole = 64 << 10;
+const terminal = new Terminal($("output"));
 
 async function showConsole() {
-  const { at, text } = await inspect("console", { from: seen });
-  if (text === "") return;
-  const lost = at > seen && seen > 0;
-  seen = at + new TextEncoder().encode(text).length;
-  const output = $("output");
-  const atEnd = output.scrollTop + output.clientHeight >= output.scrollHeight - 4;
-  const clean = text.replace(/\x1b\[[0-9;?]*[A-Za-z]/g, "").replace(/\r/g, "");
-  output.textContent = (output.textContent + (lost ? "\n…\n" : "") + clean).slice(-maxConsole);
-  if (atEnd) output.scrollTop = output.scrollHeight;
+  const from = seen;
+  const { at, text, next } = await inspect("console", { from });
+  if (next === from || seen !== from) return; // nothing new, or another question was faster
+  terminal.write((at > from && from > 0 ? "\n…\n" : "") + text);
+  seen = next;
+}
+
+// type sends text to the guest, in the order in which it was typed. A request has
+// room for so much.
+let typing = Promise.resolve();
+
+function type(text) {
+  const characters = [...text];
+  const send = async () => {
+    for (let i = 0; i < characters.length; i += 500) {
+      await ask({ command: "type", text: characters.slice(i, i + 500).join("") });
+    }
+  };
+  const sent = typing.then(send);
+  typing = sent.catch(() => {});
+  return sent;
 }
 
 async function showTimeline() {
@@ -244,15 +275,24 @@ $("vcpu").addEventListener("change", () => act(showProcessor));
 $("queue").addEventListener("change", () => act(showRings));
 $("type").addEventListener("submit", (event) => {
   event.preventDefault();
-  const text = $("text").value + "\n";
   act(async () => {
-    // A request has room for so much.
-    for (let i = 0; i < text.length; i += 500) await ask({ command: "type", text: text.slice(i, i + 500) });
+    await type($("text").value + "\n");
     $("text").value = "";
   });
 });
+$("output").addEventListener("keydown", (event) => {
+  const text = typed(event);
+  // Ctrl-C copies what is selected, as everywhere.
+  if (text === undefined || text === "\x03" && !getSelection().isCollapsed) return;
+  event.preventDefault();
+  act(() => type(text).then(showConsole));
+});
+$("output").addEventListener("paste", (event) => {
+  event.preventDefault();
+  act(() => type(event.clipboardData.getData("text/plain").replaceAll(/\r?\n/g, "\r")));
+});
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.id === "output" || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
   if (event.key === "p") act(togglePause);
   else if (event.key === "s") act(step);
 });
@@ -266,8 +306,8 @@ document.addEventListener("keydown", (event) => {
         await showConsole();
         await showCounters();
         await showRings();
-        if (n % 4 === 0 && !paused) await showProcessor();
-        if (n % 5 === 0) await showMemory();
+        if (n % 4 === 0 || paused) await showProcessor();
+        if (performance.now() >= memoryDue) await showMemory();
         if (n % 5 === 1) await showDevices();
         if (n % 5 === 2) await showTimeline();
         if (n === 0) complain(null);
@@ -277,6 +317,7 @@ document.addEventListener("keydown", (event) => {
     }
     await new Promise((done) => setTimeout(done, every));
   }
+  complain(null);
   $("state").textContent = "ended";
   $("state").className = "ended";
   for (const id of ["pause", "step", "text"]) $(id).disabled = true;
