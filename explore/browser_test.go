@@ -225,6 +225,7 @@ func TestProcessorAndConsole(t *testing.T) {
 		t.Errorf("four steps went through %v; want three instructions", visited)
 	}
 	p.until(`[...document.querySelectorAll("#registers td:first-child")].some(e => e.textContent === "cr0")`)
+	p.until(`document.querySelector("#devices details td")`) // there before it is opened
 	p.look("paused")
 	p.do(chromedp.KeyEvent("p"))
 	p.untilState("running")
@@ -271,6 +272,12 @@ func TestQueue(t *testing.T) {
 	answer.Body.Close()
 	p.until(fmt.Sprintf(`document.querySelector("#indices").textContent !== %q`, before))
 	p.until(`[...document.querySelectorAll("#used td:last-child")].length > 8 && document.querySelector("#used tr.next")`)
+	// It is drawn as well: a slot an arc, the two hands, and what is between them.
+	p.until(`document.querySelectorAll("#ring path").length === 64 && document.querySelectorAll("#ring polygon").length === 2`)
+	p.until(`document.querySelectorAll("#ring .busy").length === Number(/with the device: (\d+)/.exec(document.querySelector("#indices").textContent)[1])`)
+	p.do(chromedp.SetValue("#queue", "virtio-net0 0"), // what waits for frames to receive
+		chromedp.Evaluate(`document.querySelector("#queue").dispatchEvent(new Event("change"))`, nil))
+	p.until(`document.querySelectorAll("#ring .busy").length > 8`)
 	p.look("queue")
 	p.quiet()
 }

@@ -2,6 +2,7 @@ package explore
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -131,5 +132,62 @@ func TestBadClients(t *testing.T) {
 	answer.Body.Close()
 	if answer.StatusCode != 200 {
 		t.Errorf("status %d", answer.StatusCode)
+	}
+}
+
+// large answers with more than connections hold.
+type large struct{}
+
+func (large) Call(control.Request) (control.Response, error) {
+	return control.Response{Result: []byte(`"` + strings.Repeat("x", 16<<20) + `"`)}, nil
+}
+
+// A client that does not read its answer keeps nobody else waiting, and is dropped.
+func TestSlowReader(t *testing.T) {
+	l, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := NewToken()
+	s := NewServer(l, token, large{})
+	if s.WriteTimeout != requestFor || s.ReadTimeout != requestFor || s.ReadHeaderTimeout != headerFor {
+		t.Errorf("time limits: %v, %v, %v", s.WriteTimeout, s.ReadTimeout, s.ReadHeaderTimeout)
+	}
+	s.WriteTimeout = 500 * time.Millisecond // the same, in less time
+	closed := make(chan string, 8)
+	s.ConnState = func(c net.Conn, state http.ConnState) {
+		if state == http.StateClosed {
+			closed <- c.RemoteAddr().String()
+		}
+	}
+	go func() { _ = s.Serve(l) }()
+	t.Cleanup(func() { s.Close() })
+	addr := l.Addr().String()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	const request = `{"command":"status"}`
+	_, _ = fmt.Fprintf(c, "POST /%s/call HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		token, addr, len(request), request)
+
+	answer, err := http.Get("http://" + addr + "/" + token + "/app.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != 200 {
+		t.Errorf("meanwhile, another has status %d", answer.StatusCode)
+	}
+	for late := time.After(20 * time.Second); ; {
+		select {
+		case client := <-closed:
+			if client == c.LocalAddr().String() {
+				return
+			}
+		case <-late:
+			t.Fatal("it is still connected")
+		}
 	}
 }

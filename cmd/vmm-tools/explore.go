@@ -159,9 +159,13 @@ func exploreNew(ctx context.Context, l net.Listener, flags []string) error {
 	return failed
 }
 
-// exit makes this program end as vmm did, which has said why.
+// exit makes this program end as vmm did, which has said why, unless a signal
+// ended it.
 func exit(err error) error {
 	if status := new(exec.ExitError); errors.As(err, &status) {
+		if w, ok := status.Sys().(syscall.WaitStatus); ok && w.Signaled() {
+			return fmt.Errorf("vmm boot, and the machine with it, was ended by a signal: %v", w.Signal())
+		}
 		return cli.ExitStatus(max(status.ExitCode(), 1))
 	}
 	return err

@@ -32,9 +32,14 @@ async function ask(request) {
 const inspect = async (what, more) => (await ask({ command: "inspect", what, ...more })).result;
 const vcpu = () => Number($("vcpu").value || 0);
 
-function complain(error) {
-  $("error").hidden = !error;
-  if (error) $("error").textContent = error.message;
+// What went wrong the last time that somebody did something, and in the last round.
+const problems = { act: null, round: null };
+
+function complain(kind, error) {
+  problems[kind] = error;
+  const problem = problems.act || problems.round;
+  $("error").hidden = !problem;
+  if (problem && $("error").textContent !== problem.message) $("error").textContent = problem.message;
 }
 
 // element makes an element of text and other elements; never of HTML.
@@ -102,7 +107,8 @@ async function showProcessor() {
   const now = JSON.stringify(p);
   if (paused && now === processor) return; // what the last step has changed stays marked
   processor = now;
-  $("mode").textContent = `${p.state}, ${p.bits}-bit code, privilege level ${p.privilege}, ${p.paging}`;
+  const state = paused && p.state === "running" ? "paused" : p.state;
+  $("mode").textContent = `${state}, ${p.bits}-bit code, privilege level ${p.privilege}, ${p.paging}`;
   fill($("code"), p.code.slice(0, 12).map((i, n) => {
     const row = [i.address, i.symbol || "", i.bytes, i.text];
     row.class = n === 0 ? "next" : "";
@@ -141,10 +147,43 @@ async function showCounters() {
 function showQueues(devices) {
   const names = devices.flatMap((d) => d.queues.filter((q) => q.active).map((q) => `${d.name} ${q.queue}`));
   options($("queue"), names);
+  $("drawn").hidden = names.length === 0;
   if (names.length === 0) $("indices").textContent = "No driver has set up a queue.";
 }
 
 const shownSlots = 64;
+const maxArcs = 128;
+
+// arc is the part of a ring around (0, 0) from one angle to another, in turns
+// clockwise from the top.
+function arc(from, to, inner, outer) {
+  const at = (turn, radius) => [radius * Math.sin(2 * Math.PI * turn), -radius * Math.cos(2 * Math.PI * turn)].map((x) => x.toFixed(2)).join(" ");
+  return `M${at(from, inner)} L${at(from, outer)} A${outer} ${outer} 0 0 1 ${at(to, outer)} L${at(to, inner)} A${inner} ${inner} 0 0 0 ${at(from, inner)} Z`;
+}
+
+const svg = (name, attributes) => {
+  const e = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) e.setAttribute(key, value);
+  return e;
+};
+
+// drawRing draws the slots of both rings as one, for an index stands for the same
+// slot in both: the driver's hand goes ahead outside, the device's follows inside,
+// and the slots between them are with the device.
+function drawRing(r) {
+  const n = Math.min(r.size, maxArcs); // an arc is a slot, or a few of them
+  const each = r.size / n;
+  const used = r.used_index % r.size;
+  const gap = n > 64 ? 0 : 0.12;
+  const arcs = Array.from({ length: n }, (_, i) => {
+    const ahead = (i * each - used + r.size) % r.size; // from the device's hand
+    const busy = r.depth > 0 && (ahead < r.depth || ahead + each > r.size);
+    return svg("path", { class: busy ? "busy" : "slot", d: arc((i + gap) / n, (i + 1 - gap) / n, 62, 84) });
+  });
+  const hand = (index, kind, points) => svg("polygon", { class: kind, points, transform: `rotate(${(360 * ((index % r.size) + 0.5)) / r.size})` });
+  $("ring").replaceChildren(...arcs, hand(r.available_index, "driver", "0,-86 -7,-99 7,-99"), hand(r.used_index, "device", "0,-60 -7,-47 7,-47"));
+  $("ring").setAttribute("aria-label", $("indices").textContent);
+}
 
 async function showRings() {
   const name = $("queue").value;
@@ -152,6 +191,7 @@ async function showRings() {
   const cut = name.lastIndexOf(" ");
   const r = await inspect("rings", { device: name.slice(0, cut), queue: Number(name.slice(cut + 1)) });
   $("indices").textContent = `${r.size} descriptors; made available: ${r.available_index}, used: ${r.used_index}, with the device: ${r.depth}`;
+  drawRing(r);
   const n = Math.min(r.size, shownSlots);
   // The slots that move next: where the driver and the device write.
   const slot = (index) => index % r.size;
@@ -208,7 +248,7 @@ async function showDevices() {
       if (e) e.replaceWith(fresh); else box.append(fresh);
       e = fresh;
     }
-    if (e.open) fill(e.querySelector("table"), (d.registers || []).map((r) => [r.offset, r.name, r.value, r.meaning || ""]));
+    fill(e.querySelector("table"), (d.registers || []).map((r) => [r.offset, r.name, r.value, r.meaning || ""]));
   });
   while (box.children.length > devices.length) box.lastChild.remove();
 }
@@ -267,7 +307,7 @@ async function step() {
 }
 
 // act does what somebody wants, and says why not.
-const act = (what) => what().then(() => complain(null), complain);
+const act = (what) => what().then(() => complain("act", null), (error) => complain("act", error));
 
 $("pause").addEventListener("click", () => act(togglePause));
 $("step").addEventListener("click", () => act(step));
@@ -301,24 +341,27 @@ document.addEventListener("keydown", (event) => {
 (async function rounds() {
   for (let n = 0; !ended; n++) {
     if (!document.hidden) {
-      try {
-        await showStatus();
-        await showConsole();
-        await showCounters();
-        await showRings();
-        if (n % 4 === 0 || paused) await showProcessor();
-        if (performance.now() >= memoryDue) await showMemory();
-        if (n % 5 === 1) await showDevices();
-        if (n % 5 === 2) await showTimeline();
-        if (n === 0) complain(null);
-      } catch (error) {
-        complain(error);
+      const due = [showStatus, showConsole, showCounters, showRings];
+      if (n % 4 === 0 || paused) due.push(showProcessor);
+      if (performance.now() >= memoryDue) due.push(showMemory);
+      if (n % 5 === 1) due.push(showDevices);
+      if (n % 5 === 2) due.push(showTimeline);
+      let problem = null; // one part's problem keeps no other from being shown
+      for (const show of due) {
+        if (ended) break;
+        try {
+          await show();
+        } catch (error) {
+          problem ??= error;
+        }
       }
+      complain("round", problem);
     }
     await new Promise((done) => setTimeout(done, every));
   }
-  complain(null);
+  complain("act", null);
+  complain("round", null);
   $("state").textContent = "ended";
   $("state").className = "ended";
-  for (const id of ["pause", "step", "text"]) $(id).disabled = true;
+  for (const id of ["pause", "step", "text", "send"]) $(id).disabled = true;
 })();
