@@ -281,6 +281,58 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// Another vmm may replace or evict a kernel while it is read. What is read is not
+// different for that, and a machine that shares it starts.
+func TestReplacedWhileRead(t *testing.T) {
+	path := bzImage(t, vmlinux(""))
+	settle()
+	for name, change := range map[string]func(c *Cache, sum string) error{
+		"replaced": func(c *Cache, sum string) error { return c.store(sum, vmlinux("")) },
+		"evicted": func(c *Cache, _ string) error {
+			c.limit = 0
+			return c.evict("")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			once(t, dir, path)
+			c := newCache(t, dir)
+			defer c.Close()
+			img, err := boot.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer img.Close()
+			sum, err := c.payloadSum(img)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kernel, err := c.open(img, sum)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer kernel.Close()
+			before := entry(t, dir)
+			old, err := os.Stat(before)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(20 * time.Millisecond) // a tick of the file system's clock
+
+			if err := change(c, sum); err != nil {
+				t.Fatal(err)
+			}
+
+			if now, err := os.Stat(before); err == nil && os.SameFile(now, old) {
+				t.Fatal("the file is still there")
+			}
+			if err := kernel.Verify(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // A kernel that changes while it is read is read once more, from the bzImage.
 func TestChangesWhileRead(t *testing.T) {
 	dir := t.TempDir()

@@ -33,8 +33,11 @@ func (c *Cache) open(img *boot.Image, sum string) (*boot.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	verify := func() error { return unchanged(f, is) }
-	if err := verify(); err != nil {
+	opened, err := identifyOwn(f)
+	if err == nil && opened.String() != is {
+		err = notAsItWas(f)
+	}
+	if err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -43,8 +46,19 @@ func (c *Cache) open(img *boot.Image, sum string) (*boot.Image, error) {
 		return nil, err
 	}
 	// Nobody keeps others from writing to the file while it is read; but who
-	// does changes its times.
-	kernel.Verify = verify
+	// does changes its times. Of these only the first counts: another vmm may
+	// replace or evict the file in the meantime, which leaves what is in it as
+	// it was, and changes the second.
+	kernel.Verify = func() error {
+		now, err := identifyOwn(f)
+		if err != nil {
+			return err
+		}
+		if now.ctime = opened.ctime; now != opened {
+			return notAsItWas(f)
+		}
+		return nil
+	}
 	return kernel, nil
 }
 
@@ -64,18 +78,20 @@ func kernelIn(f *os.File, img *boot.Image) (*boot.Image, error) {
 	return kernel, nil
 }
 
-// unchanged fails when a file of the cache is not the one with the given
-// identity, or others may write to it.
-func unchanged(f *os.File, is string) error {
+// identifyOwn is the identity of a file of the cache. It fails when others may
+// write to it.
+func identifyOwn(f *os.File) (identity, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return err
+		return identity{}, err
 	}
-	if identityOf(&st).String() != is || !trusted(&st) {
-		return fmt.Errorf("%s is not as it was", f.Name())
+	if !trusted(&st) {
+		return identity{}, notAsItWas(f)
 	}
-	return nil
+	return identityOf(&st), nil
 }
+
+func notAsItWas(f *os.File) error { return fmt.Errorf("%s is not as it was", f.Name()) }
 
 // unpack unpacks a kernel and keeps it for the next time. The machine does not
 // wait until it is on disk.
