@@ -135,19 +135,27 @@ func TestNobodyThere(t *testing.T) {
 	}
 }
 
-// A server with idle clients closes all the same, and too many are refused.
+// A server with idle clients closes all the same. Those who are too many are told.
 func TestClose(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "control")
 	s := NewServer(&machine{})
 	if err := s.Listen(path); err != nil {
 		t.Fatal(err)
 	}
-	for range maxConnections + 4 {
-		c, err := net.Dial("unix", path)
+	for range maxConnections {
+		c, err := Dial(path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		if _, err := c.Call(Request{Command: ShowAll}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 4 {
+		if _, err := Call(path, Request{Command: Pause}); err == nil || errors.Is(err, ErrEnded) || !strings.Contains(err.Error(), "connected already") {
+			t.Errorf("one too many: %v", err)
+		}
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)

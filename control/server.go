@@ -48,6 +48,9 @@ func (s *Server) Listen(path string) error {
 func (s *Server) Serve(c net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.conns) >= maxConnections {
+		_ = json.NewEncoder(c).Encode(Response{Error: fmt.Sprintf("%d clients are connected already: close one of them first", maxConnections)})
+	}
 	if s.conns == nil || len(s.conns) >= maxConnections {
 		c.Close()
 		return

@@ -87,7 +87,7 @@ value to the --debug-exit port.`,
 		Args: cli.Usage(f.args),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.web != "" {
-				return explore(f.web, os.Args[1:])
+				return explore(f.web, cmd.Flags(), os.Args[1:])
 			}
 			return f.run(cmd.Flags().Changed("cmdline"))
 		},

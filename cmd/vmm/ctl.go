@@ -29,12 +29,16 @@ func newCtl() *cobra.Command {
   status          show how it is doing, as JSON
   balloon SIZE    have the guest lend SIZE of its memory back to the host
   link CARD up    plug a network card's cable in; "down" plugs it out
+  step VCPU       have a vCPU of the paused machine execute one instruction
+  type TEXT       type TEXT and the Enter key at the guest's console
 
 Exit status: 0 when it was done, 1 when it was not, 2 after wrong usage.`,
 		Example: `  vmm boot --kernel vmlinuz --initrd initrd.img --balloon --control vm.sock
   vmm ctl vm.sock pause
   vmm ctl vm.sock balloon 256M
-  vmm ctl vm.sock link 0 down`,
+  vmm ctl vm.sock link 0 down
+  vmm ctl vm.sock type 'uname -a'
+  vmm ctl vm.sock pause && vmm ctl vm.sock step 0 && vmm inspect processor vm.sock`,
 		Args: cli.Usage(cobra.MinimumNArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := parseCommand(args[1:])
@@ -59,6 +63,7 @@ func parseCommand(words []string) (control.Request, error) {
 	args := words[1:]
 	takes := map[string]int{
 		control.Pause: 0, control.Resume: 0, control.Stop: 0, control.ShowAll: 0, control.Balloon: 1, control.Link: 2,
+		control.Step: 1, control.Type: 1,
 	}
 	n, ok := takes[r.Command]
 	if !ok {
@@ -79,6 +84,14 @@ func parseCommand(words []string) (control.Request, error) {
 		}
 		up := args[1] == "up"
 		r.Card, r.Up = card, &up
+	case control.Step:
+		cpu, err := strconv.Atoi(args[0])
+		if err != nil {
+			return r, fmt.Errorf("step %s: it takes a vCPU's number", args[0])
+		}
+		r.CPU = cpu
+	case control.Type:
+		r.Text = args[0] + "\n"
 	}
 	return r, nil
 }

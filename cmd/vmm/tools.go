@@ -3,9 +3,9 @@ package main
 import (
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"vmm/tools"
@@ -43,22 +43,23 @@ func execTools() error {
 	return &os.PathError{Op: "execute", Path: path, Err: unix.Exec(path, os.Args, os.Environ())}
 }
 
-// explore goes on as "vmm explore", with the flags of "vmm boot" but --web.
-func explore(web string, args []string) error {
-	var flags []string
-	for i := 1; i < len(args); i++ { // behind "boot"
-		switch {
-		case args[i] == "--web":
-			i++
-		case !strings.HasPrefix(args[i], "--web="):
-			flags = append(flags, args[i])
+// explore goes on as "vmm explore", with the flags of a command line of "vmm boot"
+// but --web.
+func explore(web string, flags *pflag.FlagSet, line []string) error {
+	all := []string{"vmm", "explore", "--web", web, "--"}
+	err := flags.ParseAll(line, func(f *pflag.Flag, value string) error {
+		if f.Name != "web" {
+			all = append(all, "--"+f.Name+"="+value)
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	path, err := tools.Path()
 	if err != nil {
 		return err
 	}
-	all := append([]string{"vmm", "explore", "--web", web, "--"}, flags...)
 	return &os.PathError{Op: "execute", Path: path, Err: unix.Exec(path, all, os.Environ())}
 }
 
