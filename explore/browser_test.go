@@ -209,10 +209,8 @@ func TestProcessorAndConsole(t *testing.T) {
 	p := open(t, "running", "--kernel", kernel(t, "echo"), "--memory", "16M")
 
 	p.do(chromedp.KeyEvent("p"))
-	p.until(`document.querySelector("#state").textContent === "paused" && document.querySelector("#code tr.next")`)
-	if got := p.text("#mode"); !strings.Contains(got, "32-bit code, privilege level 0") {
-		t.Errorf("mode: %s", got)
-	}
+	p.untilState("paused")
+	p.until(`document.querySelector("#mode").textContent.startsWith("paused, 32-bit code, privilege level 0")`)
 	// The loop waits for a byte: in, test, jz; three steps come back.
 	visited := map[string]bool{}
 	for range 4 {

@@ -101,13 +101,17 @@ async function showStatus() {
 // To look at a vCPU stops it for a moment: while the machine runs, it is done when
 // somebody looks at what it says, and not more often than anything else.
 let processor = ""; // what is shown
+let looks = 0;
 
 async function showProcessor() {
+  const look = ++looks;
+  const held = paused;
   const p = await inspect("processor", { vcpu: vcpu() });
-  const now = JSON.stringify(p);
-  if (paused && now === processor) return; // what the last step has changed stays marked
+  if (look !== looks) return; // somebody has paused or stepped it since: that is shown
+  const state = held && p.state === "running" ? "paused" : p.state;
+  const now = state + JSON.stringify(p);
+  if (held && now === processor) return; // what the last step has changed stays marked
   processor = now;
-  const state = paused && p.state === "running" ? "paused" : p.state;
   $("mode").textContent = `${state}, ${p.bits}-bit code, privilege level ${p.privilege}, ${p.paging}`;
   fill($("code"), p.code.slice(0, 12).map((i, n) => {
     const row = [i.address, i.symbol || "", i.bytes, i.text];

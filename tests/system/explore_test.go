@@ -112,7 +112,7 @@ func TestExplore(t *testing.T) {
 		p.ask(control.Request{Command: control.Resume}, nil)
 
 		// One that computes goes from instruction to instruction.
-		v.sh("(while :; do :; done) >/dev/null 2>&1 & sleep 1")
+		v.sh("(while :; do :; done) >/dev/null 2>&1 & echo $! >/run/busy; sleep 1")
 		p.ask(control.Request{Command: control.Pause}, nil)
 		been := map[string]bool{}
 		for range 20 {
@@ -124,7 +124,7 @@ func TestExplore(t *testing.T) {
 			t.Errorf("20 steps lead to %d instructions: %v", len(been), been)
 		}
 		p.ask(control.Request{Command: control.Resume}, nil)
-		v.sh("kill %%1 2>/dev/null || pkill -f 'while :' || true")
+		v.sh("kill $(cat /run/busy)")
 
 		var ring struct {
 			Size           int
