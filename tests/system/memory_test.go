@@ -92,6 +92,7 @@ func TestMemory(t *testing.T) {
 				further[how] = float64(sum-alone.ram.pss-alone.beside.pss) / float64(n-1)
 				t.Logf("%s: alone %d KiB of RAM and %d (PSS %d) beside it; of %d, %d beside each, and %.0f for each further one in all",
 					how, alone.ram.rss, alone.beside.rss, alone.beside.pss, n, beside, further[how])
+				t.Logf("beside RAM:\n%s", alone.mappings)
 				if alone.beside.rss > 5<<10 || beside > 4<<10 {
 					t.Errorf("%d KiB beside guest RAM alone, PSS of %d in company; want at most 5 and 4 MiB\n%s", alone.beside.rss, beside, alone.mappings)
 				}
