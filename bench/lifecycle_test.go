@@ -158,15 +158,24 @@ func leavesNothing(t *testing.T) {
 // expectTraces fails the test if there is more on the host than before.
 func expectTraces(t *testing.T, before []string) {
 	t.Helper()
+	expectSoon(t, "left behind", func(x string) bool { return !slices.Contains(before, x) })
+}
+
+// expectSoon fails the test if there are still traces of a kind when the kernel
+// has had time to end what was killed.
+func expectSoon(t *testing.T, what string, kind func(string) bool) {
+	t.Helper()
 	var left []string
-	for _, x := range traces(t) {
-		if !slices.Contains(before, x) {
-			left = append(left, x)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		left = slices.DeleteFunc(traces(t), func(x string) bool { return !kind(x) })
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			break
 		}
 	}
-	if len(left) > 0 {
-		t.Errorf("left behind: %s", strings.Join(left, "; "))
-	}
+	t.Errorf("%s: %s", what, strings.Join(left, "; "))
 }
 
 // quick are flags for a run of seconds.
@@ -332,12 +341,7 @@ func TestKilledLeavesOnlyWhatTheNextRunRemoves(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	time.Sleep(time.Second) // the kernel ends the rest
-	for _, x := range traces(t) {
-		if strings.HasPrefix(x, "process ") {
-			t.Errorf("left after kill -9: %s", x)
-		}
-	}
+	expectSoon(t, "left after kill -9", func(x string) bool { return strings.HasPrefix(x, "process ") })
 	measure(t, dir, "--suite", "start", "--runtimes", "process", "--parallel", "1")
 }
 

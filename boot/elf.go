@@ -99,7 +99,7 @@ func parseELF(r io.ReaderAt, size int64) (*Executable, error) {
 // checkLinux refuses what is no Linux kernel, or one that cannot be loaded.
 func (exe *Executable) checkLinux() error {
 	if exe.isProgram() {
-		return errors.New("an ELF program for an operating system, not a Linux kernel; give a bzImage (such as /boot/vmlinuz-*) or an ELF vmlinux")
+		return errors.New("an ELF program for an operating system, not a Linux kernel; " + giveKernel)
 	}
 	if err := exe.checkSegments(); err != nil {
 		return err

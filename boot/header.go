@@ -109,11 +109,11 @@ func parseSetupHeader(head []byte, size int64) (*SetupHeader, error) {
 	case h.Version < version202:
 		return nil, fmt.Errorf("boot protocol %s is older than 2.02 (Linux 2.4); use a newer kernel", h.version())
 	case size <= h.kernelOffset():
-		return nil, fmt.Errorf("truncated: the setup code alone is %d bytes and the file has %d", h.kernelOffset(), size)
+		return nil, fmt.Errorf("truncated: the setup code alone is %d bytes and the file has %d; get it anew", h.kernelOffset(), size)
 	case h.LoadFlags&loadedHigh == 0:
 		return nil, errors.New("a zImage, not a bzImage; build the kernel with 'make bzImage'")
 	case size <= h.kernelOffset()+code-16: // syssize is rounded up
-		return nil, fmt.Errorf("truncated: its header says %d bytes and the file has %d", h.kernelOffset()+code, size)
+		return nil, fmt.Errorf("truncated: its header says %d bytes and the file has %d; get it anew", h.kernelOffset()+code, size)
 	}
 	return h, nil
 }

@@ -68,14 +68,14 @@ func Open(path string) (*Image, error) {
 	// Before the open, which would wait for a writer where path is a FIFO.
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("kernel: %w", err)
+		return nil, openError(path, err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("kernel %s: not a regular file", path)
+		return nil, fmt.Errorf("kernel %s: not a regular file; %s", path, giveKernel)
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("kernel: %w", err)
+		return nil, openError(path, err)
 	}
 	img, err := Parse(path, f, info.Size())
 	if err != nil {
@@ -84,6 +84,21 @@ func Open(path string) (*Image, error) {
 	}
 	img.file = f
 	return img, nil
+}
+
+// giveKernel is what to do about a file that is no kernel.
+const giveKernel = "give a bzImage (such as /boot/vmlinuz-*) or an ELF vmlinux"
+
+// openError says that a kernel cannot be opened, and what to do.
+func openError(path string, err error) error {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		err = p.Err // the rest is the path, which the message begins with
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("kernel %s: %w; copy it to where you can read it", path, err)
+	}
+	return fmt.Errorf("kernel %s: %w; %s", path, err, giveKernel)
 }
 
 // Close closes the file that Open opened.
@@ -105,7 +120,7 @@ func Parse(name string, r io.ReaderAt, size int64) (*Image, error) {
 	var err error
 	switch {
 	case size == 0:
-		err = errors.New("the file is empty")
+		err = errors.New("the file is empty; " + giveKernel)
 	case bytes.HasPrefix(head, []byte(elf.ELFMAG)):
 		err = img.parseExecutable(head)
 	case isBzImage(head):
@@ -153,7 +168,7 @@ func (img *Image) named(err error) error { return img.errorf("%w", err) }
 
 // describe says what a file that is no kernel looks like, and what to do.
 func describe(head []byte) string {
-	const fix = "; give a bzImage (such as /boot/vmlinuz-*) or an ELF vmlinux"
+	const fix = "; " + giveKernel
 	has := func(off int, magic string) bool {
 		return len(head) >= off && bytes.HasPrefix(head[off:], []byte(magic))
 	}
@@ -162,7 +177,7 @@ func describe(head []byte) string {
 	}
 	switch {
 	case has(0x38, "ARM\x64"):
-		return "a kernel for arm64, and this is an x86-64 machine"
+		return "a kernel for arm64, and this is an x86-64 machine; give one for x86-64"
 	case has(0, "\xff\xd8\xff"):
 		return "a JPEG picture, not a Linux kernel" + fix
 	case has(0, cpioMagic), has(0, cpioMagicCRC):

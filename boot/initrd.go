@@ -34,7 +34,7 @@ func (d *Initrd) place(mem *memory.Guest, floor, last uint64) (memory.Range, err
 		return memory.Range{}, nil
 	}
 	if d.Size <= 0 {
-		return memory.Range{}, fmt.Errorf("initrd %s: the file is empty", d.Name)
+		return memory.Range{}, fmt.Errorf("initrd %s: the file is empty; give a cpio archive, or no --initrd", d.Name)
 	}
 	size := uint64(d.Size)
 	ram := lowRAM(mem)

@@ -215,8 +215,15 @@ func exitCost(system *kvm.System) (float64, error) {
 	for range batches {
 		start := time.Now()
 		for range batch {
-			if exit, err := g.vcpu.Run(); err != nil || exit.Reason != kvm.ExitIO {
-				return 0, fmt.Errorf("%v: %w", exit.Reason, err)
+			exit, err := g.vcpu.Run()
+			for err == nil && exit.Reason == kvm.ExitInterrupted { // by a signal of Go's runtime
+				exit, err = g.vcpu.Run()
+			}
+			if err != nil {
+				return 0, err
+			}
+			if exit.Reason != kvm.ExitIO {
+				return 0, fmt.Errorf("it ended with: %v", exit.Reason)
 			}
 		}
 		samples = append(samples, float64(time.Since(start).Nanoseconds())/batch)

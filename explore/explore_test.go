@@ -153,7 +153,7 @@ func TestSlowReader(t *testing.T) {
 	if s.WriteTimeout != requestFor || s.ReadTimeout != requestFor || s.ReadHeaderTimeout != headerFor {
 		t.Errorf("time limits: %v, %v, %v", s.WriteTimeout, s.ReadTimeout, s.ReadHeaderTimeout)
 	}
-	s.WriteTimeout = 500 * time.Millisecond // the same, in less time
+	s.WriteTimeout = 2 * time.Second // the same, in less time
 	closed := make(chan string, 8)
 	s.ConnState = func(c net.Conn, state http.ConnState) {
 		if state == http.StateClosed {

@@ -251,18 +251,21 @@ func (c *Config) openInitrd() (*boot.Initrd, *os.File, error) {
 	if c.Initrd == "" {
 		return nil, nil, nil
 	}
-	f, err := os.Open(c.Initrd)
-	if err != nil {
-		return nil, nil, fmt.Errorf("initrd: %w", err)
+	// Before the open, which would wait for a writer where it is a FIFO.
+	info, err := os.Stat(c.Initrd)
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("not a regular file")
 	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, nil, fmt.Errorf("initrd: %w", err)
+	var f *os.File
+	if err == nil {
+		f, err = os.Open(c.Initrd)
 	}
-	if !info.Mode().IsRegular() {
-		f.Close()
-		return nil, nil, fmt.Errorf("initrd: %s is not a regular file", c.Initrd)
+	if err != nil {
+		var p *os.PathError
+		if errors.As(err, &p) {
+			err = p.Err // the rest is the path, which the message begins with
+		}
+		return nil, nil, fmt.Errorf("initrd %s: %w; give a cpio archive that you can read, or no --initrd", c.Initrd, err)
 	}
 	return &boot.Initrd{Name: c.Initrd, Data: f, Size: info.Size()}, f, nil
 }

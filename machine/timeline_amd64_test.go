@@ -127,8 +127,14 @@ func TestHandover(t *testing.T) {
 func TestProfile(t *testing.T) {
 	p := &Profile{Profile: profile.New(), Rate: 500}
 	m := newMachine(t, []byte{0xeb, 0xfe}, func(c *Config) { c.Profile, c.CPUs = p, 2 })
-	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
+	go func() {
+		for p.Samples() < 20 && ctx.Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		cancel()
+	}()
 
 	if o, err := m.Run(ctx); err != nil || o.Kind != Stopped {
 		t.Fatalf("Run = %v, %v", o.Kind, err)
@@ -142,8 +148,8 @@ func TestProfile(t *testing.T) {
 	if lines := strings.Split(strings.TrimSpace(b.String()), "\n"); len(lines) != 1 || !strings.HasPrefix(lines[0], "vcpu 0;kernel;0x1000200 ") {
 		t.Errorf("the profile is %q; want one place, 0x1000200", &b)
 	}
-	if n := p.Samples(); n < 5 {
-		t.Errorf("%d samples; want many", n)
+	if n := p.Samples(); n < 20 {
+		t.Errorf("%d samples in 20 s; want 500 a second", n)
 	}
 	if _, err := m.KernelSymbols(); err == nil {
 		t.Error("a kernel without symbols has some")

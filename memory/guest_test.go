@@ -144,6 +144,15 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
+// A pool of huge pages that is too small is an error that says so. (No host has
+// a pool of 16 TiB.)
+func TestTooFewHugePages(t *testing.T) {
+	_, err := New([]Range{{0, 16 << 40}}, Options{HugePages: true})
+	if !errors.Is(err, ErrHugePages) || !strings.Contains(err.Error(), "add 8388608 to /proc/sys/vm/nr_hugepages") {
+		t.Errorf("New: %v; want %v, and what to do", err, ErrHugePages)
+	}
+}
+
 // RAM is committed as it is touched, and not before.
 func TestCommittedLazily(t *testing.T) {
 	before := resident(t)

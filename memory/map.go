@@ -64,7 +64,7 @@ func New(ranges []Range, opt Options) (*Guest, error) {
 		if err != nil {
 			g.Close()
 			if opt.HugePages && errors.Is(err, unix.ENOMEM) {
-				return nil, fmt.Errorf("guest memory: %w for %d MiB", ErrHugePages, r.Size>>20)
+				return nil, fmt.Errorf("guest memory: %w for %d MiB; add %d to /proc/sys/vm/nr_hugepages, as root", ErrHugePages, r.Size>>20, r.Size/HugePageSize)
 			}
 			return nil, fmt.Errorf("guest memory: map %d MiB: %w", r.Size>>20, err)
 		}

@@ -13,7 +13,10 @@ func mapAligned(size uint64, flags int) ([]byte, error) {
 	const prot = unix.PROT_READ | unix.PROT_WRITE
 	if size < HugePageSize || flags&unix.MAP_HUGETLB != 0 {
 		p, err := unix.MmapPtr(-1, 0, nil, uintptr(size), prot, flags)
-		return unsafe.Slice((*byte)(p), size), err
+		if err != nil {
+			return nil, err
+		}
+		return unsafe.Slice((*byte)(p), size), nil
 	}
 	p, err := unix.MmapPtr(-1, 0, nil, uintptr(size+HugePageSize), prot, flags)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -31,7 +32,7 @@ func TestWaitReadySeesTheBeginning(t *testing.T) {
 	}
 	addr := netip.MustParseAddrPort(l.Addr().String())
 	l.Close()
-	const after = 200 * time.Millisecond
+	const after = time.Second
 	begin := time.Now()
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "here") })}
 	defer server.Close()
@@ -52,7 +53,7 @@ func TestWaitReadySeesTheBeginning(t *testing.T) {
 	if at := r.At.Sub(begin); at < after {
 		t.Errorf("ready after %v, and it listened after %v", at, after)
 	}
-	if late := r.At.Sub(<-began); late > 500*time.Millisecond {
+	if late := r.At.Sub(<-began); late > patience {
 		t.Errorf("found out %v after it listened", late)
 	}
 	if r.Attempts < 10 || r.Mean <= 0 || r.Max < r.Mean {
@@ -77,13 +78,15 @@ func TestWaitReadyEnds(t *testing.T) {
 func TestClosedCountsAnswers(t *testing.T) {
 	var served atomic.Int64
 	addr := serve(t, func(http.ResponseWriter, *http.Request) { served.Add(1) })
+	const lasts = 300 * time.Millisecond
 	begin := time.Now()
 
-	r := Closed(context.Background(), addr, "/", 4, 300*time.Millisecond, 1)
+	r := Closed(context.Background(), addr, "/", 4, lasts, 1)
 
-	took := time.Since(begin).Seconds()
-	if want := float64(served.Load()) / took; r.PerSecond < want*0.9 || r.PerSecond > want*1.1 || r.Failed > 0 {
-		t.Errorf("%v requests a second with %d failed, and the server had %v", r.PerSecond, r.Failed, want)
+	// It took no less than it was to, and no more than it has until now.
+	low, high := float64(served.Load())/time.Since(begin).Seconds(), float64(served.Load())/lasts.Seconds()
+	if r.PerSecond < low || r.PerSecond > high || r.Failed > 0 {
+		t.Errorf("%v requests a second with %d failed, and the server had %v to %v", r.PerSecond, r.Failed, low, high)
 	}
 	if r.ClientCPU <= 0 {
 		t.Errorf("client used %v of its processors", r.ClientCPU)
@@ -93,8 +96,10 @@ func TestClosedCountsAnswers(t *testing.T) {
 // A server that stalls for half a second makes every request late that was due
 // meanwhile, not only those that were sent.
 func TestOpenOmitsNothing(t *testing.T) {
-	begin := time.Now()
+	var first sync.Once
+	var begin time.Time
 	addr := serve(t, func(http.ResponseWriter, *http.Request) {
+		first.Do(func() { begin = time.Now() })
 		if at := time.Since(begin); at > 200*time.Millisecond && at < 700*time.Millisecond {
 			time.Sleep(700*time.Millisecond - at)
 		}

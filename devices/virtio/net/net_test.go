@@ -93,6 +93,25 @@ func (p *port) wait(i int, timeout time.Duration) bool {
 	return n == 1
 }
 
+// drained waits until the device has taken the frames that were given to a queue,
+// and a little longer, for it to have done with the last.
+func (p *port) drained(t testing.TB, i int) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		n, err := unix.IoctlGetInt(p.fds[i], unix.TIOCINQ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			time.Sleep(20 * time.Millisecond)
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the device takes no frames")
+		}
+	}
+}
+
 // take reads a frame that the guest sent, with its header.
 func (p *port) take(t testing.TB, i int) []byte {
 	t.Helper()
@@ -345,7 +364,7 @@ func TestLink(t *testing.T) {
 	d.Rings[0].Add(b)
 	d.Kick(0)
 	p.give(t, 0, frame(60))
-	time.Sleep(20 * time.Millisecond)
+	p.drained(t, 0)
 	card.SetLink(true)
 	p.give(t, 0, frame(61))
 	if _, n := d.Wait(0); n != headerSize+61 {
