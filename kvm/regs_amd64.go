@@ -77,12 +77,15 @@ func (c *VCPU) SetSregs(s Sregs) error { return set(c, "KVM_SET_SREGS", reqSetSr
 func (c *VCPU) FPU() (FPU, error) { return get[FPU](c, "KVM_GET_FPU", reqGetFPU) }
 
 // SetFPU sets the floating-point state. KVM api.rst §4.23.
+//
+// It does not mark the registers as used, and a processor with XSAVE then begins
+// with none of them: [XSave.SetFPU] does.
 func (c *VCPU) SetFPU(f FPU) error { return set(c, "KVM_SET_FPU", reqSetFPU, &f) }
 
 // XSave is the extended processor state, laid out as XSAVE stores it: struct
 // kvm_xsave. Intel SDM vol. 1 §13.4.
 type XSave struct {
-	Region [1024]uint32
+	Region [4096]uint8
 }
 
 // XSave reads the extended state. KVM api.rst §4.42.

@@ -52,6 +52,16 @@ func TestStateRoundTrips(t *testing.T) {
 	xsave, err := c.XSave()
 	check(t, err)
 	check(t, c.SetXSave(xsave))
+	c.LockThread()
+	// It is still there when the vCPU was entered.
+	fpu = xsave.FPU()
+	fpu.FCW, fpu.FPR[1][9], fpu.XMM[15][15] = 0x27f, 0x40, 0xbb
+	xsave.SetFPU(fpu)
+	roundTrip(t, "extended state", fpu, func(FPU) error { return errors.Join(c.SetXSave(xsave), c.CompleteExit()) }, func() (FPU, error) {
+		x, err := c.XSave()
+		return x.FPU(), err
+	})
+	c.ClearKick()
 
 	pit, err := g.vm.PIT()
 	check(t, err)

@@ -31,6 +31,7 @@ type state struct {
 	regs  kvm.Regs
 	sregs kvm.Sregs
 	fpu   kvm.FPU
+	xsave kvm.XSave // from which fpu is
 }
 
 // state reads a vCPU's state. It is called on its goroutine. A processor that has
@@ -44,7 +45,8 @@ func (c *cpu) state() (s state, err error) {
 	if s.sregs, err = c.vcpu.Sregs(); err != nil {
 		return s, err
 	}
-	s.fpu, err = c.vcpu.FPU()
+	s.xsave, err = c.vcpu.XSave()
+	s.fpu = s.xsave.FPU()
 	return s, err
 }
 
@@ -152,7 +154,8 @@ func (d *Debugger) SetRegisters(id int, r gdb.Registers) error {
 		}
 		s.fpu.FTWX = abridgedTags(uint16(r.Uint(gdb.FCTRL + 2)))
 		if s.fpu != old.fpu {
-			if err := c.vcpu.SetFPU(s.fpu); err != nil {
+			s.xsave.SetFPU(s.fpu)
+			if err := c.vcpu.SetXSave(s.xsave); err != nil {
 				return err
 			}
 		}
