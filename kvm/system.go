@@ -1,6 +1,7 @@
 package kvm
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -29,8 +30,11 @@ func Open() (*System, error) {
 	}
 	s := &System{fd: fd}
 	version, err := ioctlInt(fd, "KVM_GET_API_VERSION", reqGetAPIVersion, 0)
+	if errors.Is(err, unix.ENOTTY) {
+		err = fmt.Errorf("%w: %s is not the device of KVM; remove it and load KVM's module anew", err, Device)
+	}
 	if err == nil && version != apiVersion {
-		err = fmt.Errorf("%s speaks version %d of the KVM interface, not %d", Device, version, apiVersion)
+		err = fmt.Errorf("%s speaks version %d of the KVM interface, not %d; use a newer kernel on the host", Device, version, apiVersion)
 	}
 	if err == nil {
 		s.mmapSize, err = ioctlInt(fd, "KVM_GET_VCPU_MMAP_SIZE", reqGetVCPUMmapSize, 0)

@@ -10,10 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// maxPath is the room for a path in struct sockaddr_un, less the zero behind it.
+// unix(7).
+const maxPath = 107
+
 // Listen listens at a path; Close removes the socket. One that was left behind
 // there by a vmm that was killed is replaced; one that somebody listens at is
 // not, nor is any other file.
 func Listen(path string) (*net.UnixListener, error) {
+	if len(path) > maxPath {
+		return nil, fmt.Errorf("%s: the path of a socket has at most %d bytes; choose a shorter one", path, maxPath)
+	}
 	addr := &net.UnixAddr{Name: path, Net: "unix"}
 	l, err := net.ListenUnix("unix", addr)
 	if errors.Is(err, unix.EADDRINUSE) {

@@ -44,7 +44,7 @@ func TestListen(t *testing.T) {
 	if _, err := Listen(dir + "/none/x"); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("no folder: %v", err)
 	}
-	if _, err := Listen(filepath.Join(dir, strings.Repeat("x", 200))); err == nil {
-		t.Error("a path that is too long")
+	if _, err := Listen(filepath.Join(dir, strings.Repeat("x", 200))); err == nil || !strings.Contains(err.Error(), "at most 107 bytes") {
+		t.Errorf("a path that is too long: %v", err)
 	}
 }

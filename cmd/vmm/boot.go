@@ -144,7 +144,7 @@ func (f *bootFlags) args(cmd *cobra.Command, args []string) (err error) {
 		}
 		return err
 	}
-	return cobra.NoArgs(cmd, args)
+	return cli.NoArgs(cmd, args)
 }
 
 // consoleKind is what the guest has for a console.
@@ -224,7 +224,7 @@ func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 		}
 		cfg.Kernel = "/boot/vmlinuz-" + unix.ByteSliceToString(uts.Release[:])
 		if err := unix.Access(cfg.Kernel, unix.R_OK); err != nil {
-			return cfg, fmt.Errorf("no --kernel given, and this machine's own, %s, is not readable: %w", cfg.Kernel, err)
+			return cfg, fmt.Errorf("no --kernel given, and this machine's own, %s, is not readable: %w; choose one with --kernel", cfg.Kernel, err)
 		}
 	}
 	return cfg, nil
@@ -235,6 +235,9 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	cfg, err := f.config(ownCmdline)
 	if err != nil {
 		return err
+	}
+	if f.timeout < 0 {
+		return fmt.Errorf("--timeout %v: choose a time above 0", f.timeout)
 	}
 	if f.paused && f.control == "" {
 		return errors.New("--paused needs --control or --web: nobody could have the guest go on")

@@ -18,7 +18,7 @@ from guest to vmm costs, and how fast a guest's kernel and its programs run.
 Exit status: 0 when virtual machines can be run, 1 when not.`,
 		Example: `  vmm doctor
   vmm doctor --json`,
-		Args: cli.Usage(cobra.NoArgs),
+		Args: cli.Usage(cli.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r := doctor.Run()
 			var err error

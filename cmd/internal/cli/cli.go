@@ -30,10 +30,21 @@ func Prepare(root *cobra.Command) {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		var value *pflag.InvalidValueError
 		if errors.As(err, &value) {
-			return fmt.Errorf("--%s %q: %w", value.GetFlag().Name, value.GetValue(), value.Unwrap())
+			flag, why := value.GetFlag(), value.Unwrap()
+			if w, ok := wanted[flag.Value.Type()]; ok {
+				why = errors.New(w) // instead of what strconv and time say
+			}
+			return fmt.Errorf("--%s %q: %w", flag.Name, value.GetValue(), why)
 		}
 		return Misuse(cmd, err)
 	})
+}
+
+// wanted says what values the types of pflag take.
+var wanted = map[string]string{
+	"bool":     "choose true or false",
+	"duration": "write a time with a unit, such as 30s or 5m",
+	"int":      "write a whole number",
 }
 
 // Run executes a command line and returns the exit status. The message of an
@@ -79,6 +90,14 @@ func (e UsageError) Unwrap() error { return e.error }
 // Misuse marks an error as one of usage, and points to the command's help.
 func Misuse(cmd *cobra.Command, err error) error {
 	return UsageError{fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())}
+}
+
+// NoArgs is cobra's, with a message for a command that has no subcommands.
+func NoArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%q belongs to no flag", args[0])
+	}
+	return nil
 }
 
 // Usage marks an error about a command's arguments as one of usage.

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"vmm/machine"
 )
@@ -41,7 +42,11 @@ func (c *Choice[T]) Type() string { return "name" }
 // Set implements pflag.Value.
 func (c *Choice[T]) Set(v string) error {
 	if !slices.Contains(c.Values, T(v)) {
-		return fmt.Errorf("%q is none of %v", v, c.Values)
+		var names []string
+		for _, v := range c.Values {
+			names = append(names, string(v))
+		}
+		return fmt.Errorf("choose one of %s", strings.Join(names, ", "))
 	}
 	*c.Value = T(v)
 	return nil
