@@ -137,7 +137,9 @@ func newBenchList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "Show the runtimes that are found, and how to get the others",
-		Args:  cli.Usage(cobra.NoArgs),
+		Example: `  vmm bench list
+  vmm bench list --assets DIR`,
+		Args: cli.Usage(cli.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 			for _, f := range bench.List(assets) {
@@ -158,7 +160,9 @@ func newBenchReport() *cobra.Command {
 	return &cobra.Command{
 		Use:   "report DIR...",
 		Short: "Draw the report of a run again; of two, with a comparison",
-		Args:  cli.Usage(cobra.RangeArgs(1, 2)),
+		Example: `  vmm bench report results
+  vmm bench report before after`,
+		Args: cli.Usage(cobra.RangeArgs(1, 2)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			for _, dir := range args {
 				if err := writeReport(dir); err != nil {
@@ -175,10 +179,11 @@ func newBenchReport() *cobra.Command {
 
 func newBenchCompare() *cobra.Command {
 	return &cobra.Command{
-		Use:   "compare A B",
-		Short: "Compare two runs: what changed from A to B, and whether by chance",
-		Args:  cli.Usage(cobra.ExactArgs(2)),
-		RunE:  func(_ *cobra.Command, args []string) error { return compare(args[0], args[1]) },
+		Use:     "compare A B",
+		Short:   "Compare two runs: what changed from A to B, and whether by chance",
+		Example: `  vmm bench compare before after`,
+		Args:    cli.Usage(cobra.ExactArgs(2)),
+		RunE:    func(_ *cobra.Command, args []string) error { return compare(args[0], args[1]) },
 	}
 }
 
