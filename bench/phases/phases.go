@@ -111,9 +111,6 @@ func (t *Tracer) write(file, value string) error {
 	return os.WriteFile(filepath.Join(t.dir, file), []byte(value), 0)
 }
 
-// Guests tells whether the tracer can see guests.
-func (t *Tracer) Guests() bool { return t.guests }
-
 // Begin forgets what was seen and starts to look. The events are switched on at the
 // first call, and stay on: to switch one changes the kernel's code while it runs,
 // which takes long, and which emulated processors are not always up to.
