@@ -26,6 +26,9 @@ func newBench() *cobra.Command {
 		Short: "Measure virtual machines against containers and unikernels",
 		Long: `Measure what a virtual machine costs against a container, a unikernel and a
 plain process: the same application in each, started and asked in random order.`,
+		Example: `  vmm bench list
+  vmm bench run -o results
+  vmm bench compare before after`,
 		Args: cli.Usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

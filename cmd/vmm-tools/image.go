@@ -16,10 +16,11 @@ import (
 
 func newImage() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "image",
-		Short: "Make disk images",
-		Args:  cli.Usage(cobra.NoArgs),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use:     "image",
+		Short:   "Make disk images",
+		Example: "  vmm image build --from debian --package openssh-server -o debian.img",
+		Args:    cli.Usage(cobra.NoArgs),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newImageBuild())
 	return cmd

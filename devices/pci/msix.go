@@ -52,9 +52,10 @@ func NewMSIX(f *Function, messages []devices.Message, table, pending uint32, log
 	return m
 }
 
-// TableSize and PendingSize are the sizes of the table and the pending bits, in
-// bytes.
-func (m *MSIX) TableSize() uint64   { return uint64(len(m.vectors) * entrySize) }
+// TableSize is the size of the table, in bytes.
+func (m *MSIX) TableSize() uint64 { return uint64(len(m.vectors) * entrySize) }
+
+// PendingSize is the size of the pending bits, in bytes.
 func (m *MSIX) PendingSize() uint64 { return uint64(len(m.vectors)+63) / 64 * 8 }
 
 // Vectors is the number of vectors.
