@@ -1,6 +1,7 @@
 package system
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -31,10 +32,10 @@ func TestBalloon(t *testing.T) {
 		s := v.eventually(func(s control.Status) bool { return s.Balloon.Actual == 256*mib && s.Resident < before-150*mib })
 		t.Logf("resident: %d MiB, with the balloon %d MiB", before/mib, s.Resident/mib)
 		if s.Balloon.Actual != 256*mib || s.Resident >= before-150*mib {
-			t.Errorf("%d MiB were resident, and %d with a balloon of %d", before/mib, s.Resident/mib, s.Balloon.Actual/mib)
+			v.fail(fmt.Sprintf("%d MiB were resident, and %d with a balloon of %d", before/mib, s.Resident/mib, s.Balloon.Actual/mib))
 		}
 		if free := s.Balloon.Guest["free_memory"]; free == 0 || free > 256*mib {
-			t.Errorf("the guest says: %v", s.Balloon.Guest)
+			v.fail(fmt.Sprintf("the guest says: %v", s.Balloon.Guest))
 		}
 		v.ctl("balloon", "0")
 		v.sh(`for i in $(seq 300); do [ $(awk '/MemFree/ {print $2}' /proc/meminfo) -gt 250000 ] && exit; sleep 0.1; done; exit 1`)
@@ -57,7 +58,7 @@ func TestFreePageReporting(t *testing.T) {
 		after := v.eventually(func(s control.Status) bool { return s.Resident < full-150*mib }).Resident
 		t.Logf("resident: %d MiB, and %d MiB once freed", full/mib, after/mib)
 		if after >= full-150*mib {
-			t.Errorf("%d MiB are resident after the guest freed 200 of %d", after/mib, full/mib)
+			v.fail(fmt.Sprintf("%d MiB are resident after the guest freed 200 of %d", after/mib, full/mib))
 		}
 		v.sh(used) // what was given back can be used again
 		v.powerOff()
