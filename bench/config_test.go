@@ -137,7 +137,8 @@ func TestLimit(t *testing.T) {
 		{"it does not", known, trial{starts: 4}, 0, false},
 		{"others have taken the time", known, trial{starts: 1}, 8 * time.Second, false},
 		{"it stops by itself", known, trial{starts: 50, bounded: true}, 0, true},
-		{"which does not help when nothing is left", known, trial{starts: 50, bounded: true}, 8 * time.Second, false},
+		{"but a second start has to fit", known, trial{starts: 50, bounded: true}, 5 * time.Second, false},
+		{"and nothing helps when no time is left", known, trial{starts: 50, bounded: true}, 8 * time.Second, false},
 	}
 	for _, tt := range tests {
 		tt.trial.subject = s

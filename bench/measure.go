@@ -27,7 +27,7 @@ type trial struct {
 	// at once; seconds what it takes beside. That is for the time left, and for
 	// what --limit leaves out.
 	starts, seconds float64
-	bounded         bool // it keeps to --limit itself
+	bounded         bool // it keeps to --limit itself, and says something from two starts on
 	last            bool // it empties the page cache, which is not for the others to find
 	run             func(ctx context.Context, r *recorder) error
 }
@@ -63,7 +63,7 @@ func (r *recorder) fail(err error) {
 
 // measure does what the options ask for, inside.
 func measure(ctx context.Context, o Options, scratch string, tree *cgroup.Tree) (err error) {
-	h := &host{options: o, scratch: scratch, tree: tree}
+	h := &host{options: o, scratch: scratch, tree: tree, took: map[*subject][]float64{}}
 	apps, err := o.applications(scratch)
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ func measure(ctx context.Context, o Options, scratch string, tree *cgroup.Tree) 
 	for _, s := range subjects {
 		run.Subjects = append(run.Subjects, s.result(o.Assets))
 	}
-	done := map[string]bool{}
+	var done map[string]time.Duration
 	if o.Resume {
 		before, err := result.Load(o.Dir)
 		if err != nil {
@@ -94,6 +94,9 @@ func measure(ctx context.Context, o Options, scratch string, tree *cgroup.Tree) 
 		run.Widen(before)
 		if done, err = result.ReadLog(o.Dir, run); err != nil {
 			return err
+		}
+		for _, s := range subjects {
+			h.took[s] = run.Values("start", s.result(o.Assets), "http", 1)
 		}
 	}
 	log, err := result.OpenLog(o.Dir)
@@ -195,7 +198,7 @@ func smallFirst(list []*trial) []*trial {
 
 // all does the trials that are not done, and adds what they find to run. The
 // error is that of an interruption: what goes wrong in a trial is its result.
-func (h *host) all(ctx context.Context, trials []*trial, done map[string]bool, log *result.Log, run *result.Run) error {
+func (h *host) all(ctx context.Context, trials []*trial, done map[string]time.Duration, log *result.Log, run *result.Run) error {
 	total := 0.0
 	for _, t := range trials {
 		total += t.weight()
@@ -204,7 +207,10 @@ func (h *host) all(ctx context.Context, trials []*trial, done map[string]bool, l
 	bar := newProgress(total)
 	defer bar.finish()
 	for _, t := range trials {
-		if !done[t.id] {
+		on := spending{t.suite, t.subject}
+		if took, ok := done[t.id]; ok {
+			spent[on] += took
+		} else {
 			bar.begin(t.id)
 			if t.suite != "start" && h.tracer != nil {
 				if err := h.tracer.Rest(); err != nil {
@@ -212,11 +218,12 @@ func (h *host) all(ctx context.Context, trials []*trial, done map[string]bool, l
 				}
 			}
 			r := &recorder{trial: t, out: result.Outcome{Trial: t.id}}
-			begun, on := time.Now(), spending{t.suite, t.subject}
+			begun := time.Now()
 			err := h.affordable(t, spent[on])
 			if err == nil {
 				err = t.run(ctx, r)
-				spent[on] += time.Since(begun)
+				r.out.Took = time.Since(begun)
+				spent[on] += r.out.Took
 			}
 			if ctx.Err() != nil {
 				return Interrupted{h.options.Dir}
@@ -257,7 +264,7 @@ func (h *host) affordable(t *trial, spent time.Duration) error {
 	one := h.usual(t.subject)
 	takes := time.Duration(t.starts*float64(one) + t.seconds*float64(time.Second))
 	if t.bounded {
-		takes = one
+		takes = min(takes, 2*one)
 	}
 	if one == 0 && t.starts <= 1 || spent+takes <= h.options.Limit {
 		return nil

@@ -100,6 +100,8 @@ func (h *host) trialSort(ctx context.Context, r *recorder, s *subject) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, i.close()) }()
+	ctx, cancel := context.WithTimeout(ctx, h.options.Limit)
+	defer cancel()
 	for _, n := range h.options.SortSizes {
 		for k := range sorts {
 			took, err := load.Sort(ctx, i.Addr, n)

@@ -275,9 +275,6 @@ func (h *host) startMany(ctx context.Context, r *recorder, s *subject, n int) er
 func (h *host) remember(s *subject, d time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.took == nil {
-		h.took = map[*subject][]float64{}
-	}
 	h.took[s] = append(h.took[s], d.Seconds())
 }
 

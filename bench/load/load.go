@@ -19,7 +19,7 @@ import (
 	"vmm/bench/stats"
 )
 
-// requestPatience is how long a request may take.
+// requestPatience is how long a request may take, connecting included.
 const requestPatience = 30 * time.Second
 
 // Throughput is the result of a closed loop.
@@ -153,6 +153,9 @@ func Sort(ctx context.Context, addr netip.AddrPort, n int) (time.Duration, error
 
 // Get is the latency of one request over a connection of its own.
 func Get(ctx context.Context, addr netip.AddrPort, path string) (time.Duration, error) {
+	// To connect as well: the kernel would try for two minutes.
+	ctx, cancel := context.WithTimeout(ctx, requestPatience)
+	defer cancel()
 	begin := time.Now()
 	status, err := ask(ctx, ctx, requestPatience, addr, "GET "+path+" HTTP/1.1\r\nHost: "+addr.String()+"\r\nConnection: close\r\n\r\n")
 	if err == nil && status != http.StatusOK {

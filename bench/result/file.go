@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // The files of a run's folder.
@@ -21,7 +22,8 @@ const (
 
 // header is the first line of samples.csv. A line is a sample; or a failure or a
 // fact, whose text is in the last column and whose metric is "failure" or
-// "fact:" and its name.
+// "fact:" and its name; or, with the metric "done", the end of a trial, with the
+// seconds that it took.
 var header = []string{"trial", "suite", "runtime", "app", "metric", "x", "index", "value", "unit", "text"}
 
 const (
@@ -95,7 +97,7 @@ func (l *Log) Trial(t Outcome) error {
 	for _, f := range t.Facts {
 		records = append(records, []string{f.Trial, f.Suite, f.Runtime, f.App, factPrefix + f.Name, "0", "0", "0", "", f.Value})
 	}
-	records = append(records, []string{t.Trial, "", "", "", doneMetric, "0", "0", "0", "", ""})
+	records = append(records, []string{t.Trial, "", "", "", doneMetric, "0", "0", number(t.Took.Seconds()), "s", ""})
 	return l.write(records...)
 }
 
@@ -110,11 +112,12 @@ type Outcome struct {
 	Samples  []Sample
 	Failures []Failure
 	Facts    []Fact
+	Took     time.Duration // all of the trial, making and removing what it needs included
 }
 
 // ReadLog adds to r what samples.csv holds of the trials that were done, and
-// returns their names. What a trial that was not done has left is ignored.
-func ReadLog(dir string, r *Run) (done map[string]bool, err error) {
+// returns how long each took. What a trial that was not done has left is ignored.
+func ReadLog(dir string, r *Run) (done map[string]time.Duration, err error) {
 	f, err := os.Open(filepath.Join(dir, CSVFile))
 	if err != nil {
 		return nil, err
@@ -122,7 +125,7 @@ func ReadLog(dir string, r *Run) (done map[string]bool, err error) {
 	defer f.Close()
 	reader := csv.NewReader(f)
 	reader.FieldsPerRecord = len(header)
-	done = map[string]bool{}
+	done = map[string]time.Duration{}
 	pending := map[string]*Outcome{}
 	for line := 1; ; line++ {
 		rec, err := reader.Read()
@@ -148,7 +151,11 @@ func ReadLog(dir string, r *Run) (done map[string]bool, err error) {
 		}
 		switch metric := rec[4]; {
 		case metric == doneMetric:
-			done[t.Trial] = true
+			took, err := strconv.ParseFloat(rec[7], 64)
+			if err != nil {
+				return nil, fmt.Errorf("%s: line %d: %w", f.Name(), line, err)
+			}
+			done[t.Trial] = time.Duration(took * float64(time.Second))
 			r.Add(*t)
 			delete(pending, t.Trial)
 		case metric == failureMetric:

@@ -213,7 +213,7 @@ func TestLogKeepsWhatIsDone(t *testing.T) {
 	if log, err = OpenLog(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := log.Trial(Outcome{Trial: "start/vm/rest-c/1/2"}); err != nil {
+	if err := log.Trial(Outcome{Trial: "start/vm/rest-c/1/2", Took: 1500 * time.Millisecond}); err != nil {
 		t.Fatal(err)
 	}
 	log.Close()
@@ -223,7 +223,7 @@ func TestLogKeepsWhatIsDone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(map[string]bool{"start/vm/rest-c/1/0": true, "start/vm/rest-c/1/2": true}, done); diff != "" {
+	if diff := cmp.Diff(map[string]time.Duration{"start/vm/rest-c/1/0": 0, "start/vm/rest-c/1/2": 1500 * time.Millisecond}, done); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff(Run{Samples: want.Samples, Failures: want.Failures, Facts: want.Facts}, got); diff != "" {

@@ -39,7 +39,7 @@ func (u *unikernel) Start(s Spec) (*Instance, error) {
 	return launch{
 		spec: s, port: u.app.Port, inGroup: true, console: true, stop: terminate,
 		args: []string{
-			vmm, "boot", "--kernel", u.kernel, "--memory", u.mib(s) + "M",
+			vmm, "boot", "--kernel", u.kernel, "--memory", u.mib(s) + "M", "--rng=false",
 			"--net", "tap=" + s.Endpoint.Tap + ",mac=" + s.Endpoint.MAC.String(),
 			"--append", "quiet " + address(s.Endpoint),
 		},

@@ -28,7 +28,7 @@ func (v *vm) Start(s Spec) (*Instance, error) {
 	return launch{
 		spec: s, port: v.app.Port, inGroup: true, console: true, stop: terminate,
 		args: []string{
-			vmm, "boot", "--kernel", v.kernel, "--initrd", v.initrd, "--memory", v.mib(s) + "M",
+			vmm, "boot", "--kernel", v.kernel, "--initrd", v.initrd, "--memory", v.mib(s) + "M", "--rng=false",
 			"--net", "tap=" + s.Endpoint.Tap + ",mac=" + s.Endpoint.MAC.String(),
 			"--append", "quiet " + address(s.Endpoint) + v.app.kernelWords(),
 		},
