@@ -11,8 +11,13 @@ import (
 )
 
 // instances is how many run when the memory of one more is taken: the first has
-// what they share counted as its own.
-const instances = 3
+// what they share counted as its own. Of a whole distribution two have to do.
+func (s *subject) instances() int {
+	if s.Heavy {
+		return 2
+	}
+	return 3
+}
 
 // repeats is how often trials are repeated that take several starts or some time
 // each: a third as often as starts.
@@ -22,7 +27,7 @@ func (h *host) planMemory(s *subject) []*trial {
 	var all []*trial
 	for i := range h.repeats() {
 		all = append(all, &trial{
-			id: fmt.Sprintf("marginal/%d", i), starts: instances,
+			id: fmt.Sprintf("marginal/%d", i), starts: float64(s.instances()),
 			run: func(ctx context.Context, r *recorder) error { return h.trialMarginal(ctx, r, s) },
 		})
 	}
@@ -68,6 +73,7 @@ const settling = 300 * time.Millisecond
 
 // trialMarginal takes what one more instance adds to those that run.
 func (h *host) trialMarginal(ctx context.Context, r *recorder, s *subject) (err error) {
+	instances := s.instances()
 	if err := fits(s, instances); err != nil {
 		return err
 	}
@@ -98,7 +104,7 @@ func (h *host) trialMarginal(ctx context.Context, r *recorder, s *subject) (err 
 	}
 	x := float64(instances)
 	more := func(metric string, first, last int64) {
-		r.sample(metric, x, 0, float64(last-first)/(instances-1))
+		r.sample(metric, x, 0, float64(last-first)/float64(instances-1))
 	}
 	more("pss", first.PSS, last.PSS)
 	more("private_dirty", first.PrivateDirty, last.PrivateDirty)

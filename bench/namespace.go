@@ -19,6 +19,7 @@ import (
 
 	"vmm/bench/cgroup"
 	"vmm/bench/netlab"
+	benchrt "vmm/bench/runtime"
 )
 
 // A bench runs as a process in namespaces of its own: for processes, mounts and
@@ -78,7 +79,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	// The process inside and its threads are where the client is to be.
-	if err := startOn(o.ClientCPUs, cmd); err != nil {
+	if err := benchrt.OnCPUs(o.ClientCPUs, cmd.Start); err != nil {
 		return err
 	}
 	again := make(chan os.Signal, 1)
@@ -137,21 +138,6 @@ func makeScratch() (string, error) {
 	}
 	dir := base + strconv.Itoa(os.Getpid())
 	return dir, os.Mkdir(dir, 0o700)
-}
-
-// startOn starts a command on some processors.
-func startOn(cpus []int, cmd *exec.Cmd) error {
-	var before, wanted unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &before); err != nil {
-		return err
-	}
-	for _, c := range cpus {
-		wanted.Set(c)
-	}
-	if err := unix.SchedSetaffinity(0, &wanted); err != nil {
-		return fmt.Errorf("run on processors %v: %w", cpus, err)
-	}
-	return errors.Join(cmd.Start(), unix.SchedSetaffinity(0, &before))
 }
 
 // Inside is the process inside.

@@ -204,7 +204,7 @@ func beside(r *result.Run) (*Figure, error) {
 
 func marginal(r *result.Run) (*Figure, error) {
 	f := newFigure("memory", "Memory for one more",
-		"Growth of the proportional set size (PSS) of all its processes, from one idle instance to three, divided by two: what they share counts once. For machines, the guest's RAM that was touched is part of it.",
+		"Growth of the proportional set size (PSS) of all its processes, from one idle instance to three, divided by two (of a distribution, to two): what they share counts once. For machines, the guest's RAM that was touched is part of it.",
 		"MiB", "")
 	barFigure(r, f, "memory", "pss", -1, 1<<20, true)
 	f.Columns = []string{"runtime", "PSS", "private dirty", "RSS", "beside the guest's RAM", "page tables", "cgroup", "host's available memory", "n"}

@@ -105,7 +105,7 @@ func (l launch) start() (*Instance, error) {
 		}
 		return l.stop(pid)
 	}
-	if err := onCPUs(l.spec.CPUs, func() error {
+	if err := OnCPUs(l.spec.CPUs, func() error {
 		i.Started = time.Now()
 		return cmd.Start()
 	}); err != nil {
@@ -282,9 +282,9 @@ func (i *Instance) Close() error {
 	return errors.Join(errs...)
 }
 
-// onCPUs calls f on a thread that may run on some processors only, as may then
+// OnCPUs calls f on a thread that may run on some processors only, as may then
 // what it starts.
-func onCPUs(cpus []int, f func() error) error {
+func OnCPUs(cpus []int, f func() error) error {
 	if len(cpus) == 0 {
 		return f()
 	}
