@@ -69,6 +69,7 @@ check: packages build ## formatting, vet, staticcheck, race detector, arm64 buil
 	tests/fuzz $(FUZZTIME)
 
 lesson-%-check: ## check the exercises of a lesson, by number: make lesson-03-check
+	@ls -d examples/$*-* >/dev/null 2>&1 || { echo 'there is no lesson $*: choose one from 01 to 10' >&2; exit 2; }
 	go test -count=1 -tags lesson ./examples/$*-*/exercise
 
 .PHONY: lab

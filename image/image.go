@@ -101,7 +101,53 @@ func (c *Config) check() error {
 			return fmt.Errorf("%s is not installed; run: apt-get install %s", name, pkg)
 		}
 	}
+	if c.Size != 0 && c.Size < minSize {
+		return fmt.Errorf("a file system of %d bytes: choose at least %dM", c.Size, minSize>>20)
+	}
+	if c.From == Dir {
+		if err := checkFolder(c.Path, c.Output); err != nil {
+			return err
+		}
+	}
+	if c.Overlay != "" {
+		return checkFolder(c.Overlay, c.Output)
+	}
 	return nil
+}
+
+// minSize is that of the smallest file system that can be asked for, in bytes.
+const minSize = 1 << 20
+
+// checkFolder looks at a folder whose files are to be in an image. The image, which
+// is made beside the output, cannot be among them.
+func checkFolder(dir, output string) error {
+	var folder, place unix.Stat_t
+	if err := unix.Stat(dir, &folder); err != nil {
+		return fmt.Errorf("folder %s: %w", dir, err)
+	}
+	if folder.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return fmt.Errorf("folder %s: %w", dir, unix.ENOTDIR)
+	}
+	at, err := filepath.EvalSymlinks(filepath.Dir(output))
+	if err == nil {
+		at, err = filepath.Abs(at)
+	}
+	if err != nil {
+		return err
+	}
+	for ; ; at = filepath.Dir(at) {
+		if err := unix.Stat(at, &place); err != nil {
+			return fmt.Errorf("folder %s: %w", at, err)
+		}
+		switch {
+		case place.Dev != folder.Dev: // tar leaves other file systems out
+			return nil
+		case place.Ino == folder.Ino:
+			return fmt.Errorf("the image %s would lie in the folder %s that it is made of; put it elsewhere", output, dir)
+		case at == filepath.Dir(at):
+			return nil
+		}
+	}
 }
 
 // packScript makes the file system from an archive on its standard input. It is

@@ -258,7 +258,11 @@ func TestErrors(t *testing.T) {
 		Config
 		want string
 	}{
-		{"no folder", Config{From: Dir, Path: dir + "/absent"}, "No such file"},
+		{"no folder", Config{From: Dir, Path: dir + "/absent"}, "absent: no such file"},
+		{"a file for a folder", Config{From: Dir, Path: dir + "/notes.txt"}, "notes.txt: not a directory"},
+		{"no overlay", Config{From: Dir, Path: dir + "/big", Overlay: dir + "/absent"}, "absent: no such file"},
+		{"in itself", Config{From: Dir, Path: dir, Output: dir + "/big/image"}, "put it elsewhere"},
+		{"no file system", Config{From: Dir, Path: dir + "/big", Size: 3}, "choose at least 1M"},
 		{"no archive", Config{From: Tar, Path: dir + "/absent"}, "no such file"},
 		{"text", Config{From: Tar, Path: dir + "/notes.txt"}, "does not look like a tar archive"},
 		{"cut", Config{From: Tar, Path: dir + "/cut.gz"}, "EOF"},

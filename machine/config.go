@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -182,7 +183,18 @@ func (c *Config) Validate() error {
 	if c.ShareKernel && (c.HugePages || c.Cache == "") {
 		return errors.New("kernel pages cannot be shared without a cache, or in RAM of huge pages; drop --share-kernel, --no-cache or --hugepages")
 	}
-	return c.validateMemory()
+	for i, s := range c.Shares {
+		if slices.ContainsFunc(c.Shares[:i], func(o Share) bool { return o.Tag == s.Tag }) {
+			return fmt.Errorf("share %s: another has the tag %q, too, and the guest could mount only one; choose another", s.Path, s.Tag)
+		}
+	}
+	if err := c.validateMemory(); err != nil {
+		return err
+	}
+	if c.Balloon != nil && c.Balloon.Size > c.Memory {
+		return errBalloon(c.Balloon.Size, c.Memory)
+	}
+	return nil
 }
 
 func (c *Config) validateMemory() error {

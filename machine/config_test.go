@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"vmm/boot"
+	"vmm/devices/virtio/balloon"
 )
 
 func TestParseSize(t *testing.T) {
@@ -54,6 +55,10 @@ func TestValidate(t *testing.T) {
 		{"little memory", func(c *Config) { c.Memory = minMemory - 4096 }, "less than the 2M"},
 		{"half a page", func(c *Config) { c.Memory += 2048 }, "the next size that is: 65540K"},
 		{"half a huge page", func(c *Config) { c.Memory += 1 << 20; c.HugePages = true }, "the next size that is: 66M"},
+		{"two shares", func(c *Config) { c.Shares = []Share{{Path: "a", Tag: "x"}, {Path: "a", Tag: "y"}} }, ""},
+		{"two shares of one name", func(c *Config) { c.Shares = []Share{{Path: "a", Tag: "x"}, {Path: "b", Tag: "x"}} }, "share b: another has the tag"},
+		{"a balloon of all memory", func(c *Config) { c.Balloon = &balloon.Config{Size: 64 << 20} }, ""},
+		{"a balloon of more", func(c *Config) { c.Balloon = &balloon.Config{Size: 65 << 20} }, "a balloon of 68157440 bytes: the machine has 67108864"},
 		{"more than there is", func(c *Config) { c.Memory = 1 << 60 }, "choose at most"},
 	}
 	for _, tt := range tests {

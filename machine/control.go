@@ -21,13 +21,18 @@ func (m *Machine) SetLink(card int, up bool) error {
 
 var errNoBalloon = errors.New("the machine has no balloon; start it with --balloon")
 
+// errBalloon is a balloon larger than the machine's memory; both in bytes.
+func errBalloon(size, memory uint64) error {
+	return fmt.Errorf("a balloon of %d bytes: the machine has %d; choose a smaller one", size, memory)
+}
+
 // SetBalloon sets how much of its memory the guest lends back, in bytes.
 func (m *Machine) SetBalloon(size uint64) error {
 	if m.balloon == nil {
 		return errNoBalloon
 	}
 	if all := m.memory.Size(); size > all {
-		return fmt.Errorf("a balloon of %d bytes: the machine has %d", size, all)
+		return errBalloon(size, all)
 	}
 	m.balloon.SetSize(size)
 	return nil

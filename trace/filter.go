@@ -48,7 +48,13 @@ func ParseFilter(text string) (Filter, error) {
 					return f, fmt.Errorf("%q is not a kind: %s", v, strings.Join(kindNames[:Lost], ", "))
 				}
 			}
-		case "device", "reason", "register", "symbol", "op":
+		case "op":
+			for _, v := range t.values {
+				if v != "read" && v != "write" {
+					return f, fmt.Errorf("%q is not an access: read or write", v)
+				}
+			}
+		case "device", "reason", "register", "symbol":
 			for _, v := range t.values {
 				if _, err := path.Match(v, ""); err != nil {
 					return f, fmt.Errorf("%q is not a pattern: %w", v, err)

@@ -278,6 +278,7 @@ func TestFilter(t *testing.T) {
 		"device=COM?":               3,
 		"device=virtio-*":           5,
 		"device=COM1 op=write":      2,
+		"op=read,write":             2,
 		"reason=port*":              2,
 		"reason=port-I/O":           2,
 		"register=LCR,MCR":          2,
@@ -301,7 +302,7 @@ func TestFilter(t *testing.T) {
 			t.Errorf("%q chooses %d; want %d", text, got, want)
 		}
 	}
-	for _, text := range []string{"kind", "kind=", "kind=nonsense", "colour=red", "vcpu=-1", "vmm=soon", "vmm=-1s", "device=["} {
+	for _, text := range []string{"kind", "kind=", "kind=nonsense", "colour=red", "vcpu=-1", "vmm=soon", "vmm=-1s", "device=[", "op=in"} {
 		if _, err := ParseFilter(text); err == nil {
 			t.Errorf("%q is taken for a filter", text)
 		}

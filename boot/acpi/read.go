@@ -85,6 +85,9 @@ func describe(addr uint64, data []byte) Found {
 // Parse reads tables that follow one another, as "vmm inspect acpi" and acpidump
 // write them to files.
 func Parse(data []byte) ([]Found, error) {
+	if len(data) == 0 {
+		return nil, errors.New("acpi: no table: the file is empty")
+	}
 	var all []Found
 	for addr := uint64(0); len(data) > 0; {
 		if len(data) < headerSize {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -50,8 +51,13 @@ Kernels and initial RAM disks in the image's /boot are copied to FILE.boot/.`,
   docker export my-container | vmm image build --from tar /dev/stdin -o my.img
   skopeo copy docker://alpine oci:alpine && vmm image build --from oci-layout alpine -o alpine.img`,
 		Args: cli.Usage(func(cmd *cobra.Command, args []string) error {
-			if want := map[bool]int{true: 0, false: 1}[c.From == image.Debian]; len(args) != want {
-				return fmt.Errorf("an image from %q takes %d paths", c.From, want)
+			switch {
+			case c.From == "":
+				return errors.New("--from is missing: debian, dir, tar or oci-layout")
+			case c.From == image.Debian && len(args) != 0:
+				return fmt.Errorf("%q: an image from debian takes no path", args[0])
+			case c.From != image.Debian && len(args) != 1:
+				return fmt.Errorf("an image from %s takes the path of one", c.From)
 			}
 			return nil
 		}),

@@ -23,6 +23,7 @@ import (
 	"vmm/disk"
 	"vmm/machine"
 	"vmm/memory"
+	"vmm/trace"
 )
 
 // bootFlags are the flags of "vmm boot", as typed.
@@ -230,17 +231,31 @@ func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 	return cfg, nil
 }
 
+// check looks for flags that make no sense, or none without another.
+func (f *bootFlags) check() error {
+	switch {
+	case f.timeout < 0:
+		return fmt.Errorf("--timeout %v: choose a time above 0", f.timeout)
+	case f.paused && f.control == "":
+		return errors.New("--paused needs --control or --web: nobody could have the guest go on")
+	case f.trace.path == "" && (f.trace.format != trace.Text || f.trace.filter.text != ""):
+		return errors.New("--trace-format and --trace-filter need --trace")
+	case f.gdb.address == "" && f.gdb.wait:
+		return errors.New("--wait-gdb needs --gdb")
+	case f.gdb.address == "" && f.gdb.any:
+		return errors.New("--gdb-any-address needs --gdb")
+	}
+	return nil
+}
+
 func (f *bootFlags) run(ownCmdline bool) error {
 	start := time.Now()
 	cfg, err := f.config(ownCmdline)
 	if err != nil {
 		return err
 	}
-	if f.timeout < 0 {
-		return fmt.Errorf("--timeout %v: choose a time above 0", f.timeout)
-	}
-	if f.paused && f.control == "" {
-		return errors.New("--paused needs --control or --web: nobody could have the guest go on")
+	if err := f.check(); err != nil {
+		return err
 	}
 	logs := newLogs(f.verbose)
 	defer logs.release()

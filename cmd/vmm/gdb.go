@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -33,9 +32,6 @@ func (f *gdbFlags) register(fl *pflag.FlagSet) {
 // returned tells gdb how the machine ended, and shuts it out.
 func (f *gdbFlags) serve(m *machine.Machine, kill func(), log *slog.Logger) (end func(status int), err error) {
 	if f.address == "" {
-		if f.wait {
-			return nil, errors.New("--wait-gdb needs --gdb")
-		}
 		return func(int) {}, nil
 	}
 	listener, err := f.listen()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -195,6 +196,8 @@ func TestPasteByPolling(t *testing.T) {
 				for !done() {
 					if g.in(regLSR)&lsrReady != 0 {
 						got(g.in(regData))
+					} else {
+						runtime.Gosched() // to the pump, where there is one processor
 					}
 				}
 			})
