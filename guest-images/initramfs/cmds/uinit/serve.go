@@ -28,6 +28,11 @@ func serve(string) error {
 	if _, err := term.MakeRaw(int(console.Fd())); err != nil {
 		return err
 	}
+	// What the kernel has to say, unless it is an alert, would come in between what
+	// the scripts write. (u-root's init undoes loglevel=2 of the command line.)
+	if err := os.WriteFile("/proc/sys/kernel/printk", []byte("2"), 0); err != nil {
+		return err
+	}
 	if err := enter("debian"); err != nil {
 		return err
 	}
