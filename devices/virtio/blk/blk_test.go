@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -298,7 +299,14 @@ func TestManyInFlight(t *testing.T) {
 type slow struct {
 	gate  chan struct{}
 	calls chan struct{}
-	err   error
+	errno atomic.Uint32 // what it answers; 0 for success
+}
+
+func (s *slow) answer() error {
+	if e := s.errno.Load(); e != 0 {
+		return unix.Errno(e)
+	}
+	return nil
 }
 
 func (s *slow) Size() int64 { return diskSize }
@@ -308,12 +316,12 @@ func (s *slow) Read(_ *memory.Vector, _ int64, wait bool) error {
 	}
 	s.calls <- struct{}{}
 	<-s.gate
-	return s.err
+	return s.answer()
 }
-func (s *slow) Write(*memory.Vector, int64, bool, bool) error { return s.err }
-func (s *slow) Flush() error                                  { return s.err }
+func (s *slow) Write(*memory.Vector, int64, bool, bool) error { return s.answer() }
+func (s *slow) Flush() error                                  { return s.answer() }
 func (s *slow) Discard(int64, int64) error                    { return unix.EOPNOTSUPP }
-func (s *slow) Zero(int64, int64, bool) error                 { return s.err }
+func (s *slow) Zero(int64, int64, bool) error                 { return s.answer() }
 
 // A request that waits for the storage holds up no other one, and a reset waits
 // for it.
@@ -375,7 +383,8 @@ func doAmong(d *virtiotest.Driver, kind uint32, data ...virtiotest.Buffer) (stat
 // Errors of the host are I/O errors of the guest; the user hears of each kind
 // once.
 func TestHostErrors(t *testing.T) {
-	image := &slow{err: unix.ENOSPC}
+	image := &slow{}
+	image.errno.Store(uint32(unix.ENOSPC))
 	var log bytes.Buffer
 	device, err := blk.New(blk.Config{Image: image, Name: "test.img"})
 	if err != nil {
@@ -391,7 +400,7 @@ func TestHostErrors(t *testing.T) {
 	if status, _ := do(d, discard, 0, d.Out(le.AppendUint64(le.AppendUint64(nil, 0), 8))); status != unsupported {
 		t.Errorf("discard: status %d", status)
 	}
-	image.err = unix.EIO
+	image.errno.Store(uint32(unix.EIO))
 	if status, _ := do(d, flush, 0); status != ioErr {
 		t.Errorf("flush: status %d", status)
 	}
