@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"runtime/metrics"
 	"strings"
 	"sync"
 	"time"
@@ -48,12 +49,20 @@ func atRest(exits func() uint64, do func()) (stop func()) {
 	return sync.OnceFunc(func() { close(ended) })
 }
 
-// trim gives back memory that only the start of vmm needed: what the heap no
+// smallHeap is the size up to which a heap, what is free of it included, is left
+// as it is, in bytes. A first collection of garbage takes some 400 KiB for itself
+// and keeps them.
+const smallHeap = 2 << 20
+
+// trim gives back memory that only the start of vmm needed: what a large heap no
 // longer uses, and the pages of the program itself, of which the initializers of
 // packages touch most and a running machine few. Those come back from the page
 // cache as they are needed.
 func trim() error {
-	debug.FreeOSMemory()
+	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
+	if metrics.Read(heap); heap[0].Value.Uint64()+heap[1].Value.Uint64() > smallHeap {
+		debug.FreeOSMemory()
+	}
 	program, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return err
