@@ -134,6 +134,25 @@ func entry(t testing.TB, dir string) string {
 	return all[0]
 }
 
+// kept opens the kernel of a file in the cache, where it must be; sum is its
+// payload's.
+func kept(t testing.TB, c *Cache, path string) (kernel *boot.Image, sum string) {
+	t.Helper()
+	img, err := boot.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { img.Close() })
+	if sum, err = c.payloadSum(img); err != nil {
+		t.Fatal(err)
+	}
+	if kernel, err = c.open(img, sum); err != nil {
+		t.Fatalf("the kernel is not in the cache: %v", err)
+	}
+	t.Cleanup(func() { kernel.Close() })
+	return kernel, sum
+}
+
 // The second start finds the kernel, without unpacking it.
 func TestUnpack(t *testing.T) {
 	dir := t.TempDir()
@@ -263,20 +282,7 @@ func TestDamage(t *testing.T) {
 			}
 			c := newCache(t, dir)
 			defer c.Close()
-			img, err := boot.Open(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer img.Close()
-			sum, err := c.payloadSum(img)
-			if err != nil {
-				t.Fatal(err)
-			}
-			kernel, err := c.open(img, sum)
-			if err != nil {
-				t.Fatalf("the cache does not work again: %v", err)
-			}
-			kernel.Close()
+			kept(t, c, path)
 		})
 	}
 }
@@ -298,20 +304,7 @@ func TestReplacedWhileRead(t *testing.T) {
 			once(t, dir, path)
 			c := newCache(t, dir)
 			defer c.Close()
-			img, err := boot.Open(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer img.Close()
-			sum, err := c.payloadSum(img)
-			if err != nil {
-				t.Fatal(err)
-			}
-			kernel, err := c.open(img, sum)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer kernel.Close()
+			kernel, sum := kept(t, c, path)
 			before := entry(t, dir)
 			old, err := os.Stat(before)
 			if err != nil {
