@@ -69,15 +69,20 @@ func (l *Loaded) randomize(p Params) (bool, error) {
 	if align < minKernelAlign || bits.OnesCount64(align) != 1 || link.Start%align != 0 || link.Start+size > kernelImageSize {
 		return false, l.img.errorf("%d bytes at %#x, aligned to %#x: it cannot be where it says; the file is damaged", link.Size, link.Start, align)
 	}
-	if ownMemory(p.Cmdline) {
-		p.Log.Debug("the kernel stays at its physical address: the command line takes memory away")
+	var places slots
+	if !ownMemory(p.Cmdline) {
+		places = physicalSlots(l.mem, link.Start, size, align, l.header.XLoadFlags&xlfAbove4G != 0, l.entry.Initrd)
+	}
+	if len(places) == 0 {
+		// What memory and initrd leave may be just enough for the kernel where it
+		// was linked to be: its size here is rounded up.
+		p.Log.Debug("the kernel stays at its physical address: no room for another, or the command line takes memory away")
 	} else {
-		slots := physicalSlots(l.mem, link.Start, size, align, l.header.XLoadFlags&xlfAbove4G != 0, l.entry.Initrd)
-		n, err := draw(p.Random, slots.count(align, size))
+		n, err := draw(p.Random, places.count(align, size))
 		if err != nil {
 			return false, err
 		}
-		l.entry.Kernel.Start = slots.at(n, align, size)
+		l.entry.Kernel.Start = places.at(n, align, size)
 		l.entry.Offset = l.entry.Kernel.Start - link.Start
 	}
 	n, err := draw(p.Random, 1+(kernelImageSize-link.Start-size)/align)

@@ -227,6 +227,21 @@ func (b alike) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// Where a kernel just fits, but would not with its size rounded up to whole
+// pages of 2 MiB, only its virtual address is chosen at random.
+func TestKASLRTight(t *testing.T) {
+	kernel := elfFile(t, elf.ELFCLASS64, elf.EM_X86_64, 16<<20+0x10,
+		segment{kind: elf.PT_LOAD, vaddr: kernelBase + 16<<20, paddr: 16 << 20, data: make([]byte, 4096), memSize: 4<<20 - 4096})
+	img := parse(t, bzImage(t, modernHeader(), append(kernel, table([]uint32{low(0)}, nil, nil)...)))
+	e, err := start(img, newGuest(t, 20<<20), Params{Initrd: initrd(4096), Random: alike(0xff)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.Offset != 0 || e.Slide == 0 || e.Initrd.Start != e.Kernel.End() {
+		t.Errorf("entry %+v; want the kernel at 16 MiB, the initrd right above, and a slide", e)
+	}
+}
+
 // Tables that are not one, or point outside the kernel.
 func TestRelocationsRefused(t *testing.T) {
 	tests := []struct {
