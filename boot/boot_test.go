@@ -66,7 +66,7 @@ func bzImage(t testing.TB, h SetupHeader, payload []byte) []byte {
 	if _, err := binary.Encode(file[headerOffset:], binary.LittleEndian, &h); err != nil {
 		t.Fatal(err)
 	}
-	copy(file[0x300:], "1.2.3 (someone@example) #1\x00")
+	copy(file[0x300:], "6.15.3 (someone@example) #1\x00") // has no checksum any more
 	for i := range codeSize {
 		file = append(file, byte(i/3))
 	}

@@ -34,6 +34,12 @@ func (c Compression) String() string { return compressionNames[c] }
 // MarshalText makes a Compression its name in JSON.
 func (c Compression) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
+// checked reports whether data that are compressed with c, as Linux does it, have
+// a checksum of what comes out.
+func (c Compression) checked() bool {
+	return c != Uncompressed && c != LZMA && c != LZ4
+}
+
 // program is the name of the program that unpacks c.
 func (c Compression) program() string {
 	if c == LZO {

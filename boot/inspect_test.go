@@ -20,7 +20,7 @@ func TestInspectText(t *testing.T) {
 	}
 	for _, want := range []string{
 		"format           bzImage\n",
-		"kernel           1.2.3 (someone@example) #1\n",
+		"kernel           6.15.3 (someone@example) #1\n",
 		"boot protocol    2.15\n",
 		"vmm boots it by  direct at 0x1000000, linux64 at 0x1000200, linux32 at 0x1000000, pvh at 0x1000020\n",
 		"payload          xz, 252 bytes at 0x800, 307396 unpacked\n",
@@ -106,7 +106,7 @@ func TestInspectJSON(t *testing.T) {
 
 // What a file says of itself does not reach the terminal as it is.
 func TestInspectQuotes(t *testing.T) {
-	file := bytes.Replace(bzImage(t, modernHeader(), nil), []byte("1.2.3"), []byte("\x1b[2J;"), 1)
+	file := bytes.Replace(bzImage(t, modernHeader(), nil), []byte("6.15.3"), []byte("\x1b[2J;"), 1)
 	var got strings.Builder
 	if _, err := parse(t, file).Inspect().WriteTo(&got); err != nil {
 		t.Fatal(err)

@@ -166,6 +166,11 @@ func (img *Image) unpack(alloc func(n int) ([]byte, func() error, error)) (_ []b
 	if !bytes.HasPrefix(out, []byte(elf.ELFMAG)) {
 		return nil, nil, img.errorf("its payload is neither an ELF file nor compressed in a way that Linux knows")
 	}
+	if !p.Compression.checked() {
+		if err := img.checkSum(); err != nil {
+			return nil, nil, err
+		}
+	}
 	return out, free, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"flag"
+	"hash/crc32"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -110,20 +111,53 @@ func TestVmlinux(t *testing.T) {
 	}
 }
 
-// A payload with a bit wrong anywhere is refused, where its format has a checksum;
-// and where it has none, nothing worse happens than a kernel with wrong bytes in it.
+// older makes an image one of a Linux that has a checksum at its end, and signs it,
+// which the checksum does not know of.
+func older(t *testing.T, file []byte, signed bool) []byte {
+	t.Helper()
+	file = bytes.Replace(file, []byte("6.15.3"), []byte("6.14.9"), 1)
+	const pe, optional = 0x40, 0x40 + 24
+	binary.LittleEndian.PutUint32(file[0x3c:], pe)
+	copy(file[pe:], "PE\x00\x00")
+	binary.LittleEndian.PutUint16(file[optional:], 0x20b)
+	clear(file[optional+64:][:4])
+	clear(file[optional+144:][:8])
+	size := (len(file) + 4 + 15) &^ 15
+	binary.LittleEndian.PutUint32(file[headerOffset+3:], uint32(size-1024)/16)
+	file = append(file, make([]byte, size-4-len(file))...)
+	file = binary.LittleEndian.AppendUint32(file, ^crc32.ChecksumIEEE(file))
+	if signed {
+		binary.LittleEndian.PutUint32(file[optional+64:], 0x12345678)
+		binary.LittleEndian.PutUint32(file[optional+144:], uint32(size))
+		binary.LittleEndian.PutUint32(file[optional+148:], 16)
+		file = append(file, "some certificate"...)
+	}
+	return file
+}
+
+// A payload with a bit wrong anywhere is refused, where its format or the image has
+// a checksum; and where neither has, nothing worse happens than a kernel with wrong
+// bytes in it.
 func TestDamagedPayload(t *testing.T) {
 	raw := sample(t)
-	checked := map[Compression]bool{Gzip: true, Bzip2: true, XZ: true, LZO: true, Zstd: true}
+	payloads := map[Compression][]byte{Uncompressed: raw}
 	for c := range compressors {
+		payloads[c] = testdata(t, c)
+	}
+	for c, data := range payloads {
 		t.Run(c.String(), func(t *testing.T) {
-			data := testdata(t, c)
-			for at := 0; at < len(data); at += 1 + len(data)/100 {
-				bad := bytes.Clone(data)
-				bad[at] ^= 0x10
-				got, err := parse(t, bzImage(t, modernHeader(), bad)).Vmlinux()
-				if err == nil && !bytes.Equal(got, raw) && (checked[c] || len(got) != len(raw)) {
-					t.Errorf("with byte %d wrong: %d bytes that are not the kernel", at, len(got))
+			newer := bzImage(t, modernHeader(), data)
+			for kind, file := range map[string][]byte{"newer": newer, "older": older(t, bytes.Clone(newer), false), "signed": older(t, bytes.Clone(newer), true)} {
+				if got, err := parse(t, file).Vmlinux(); err != nil || !bytes.Equal(got, raw) {
+					t.Fatalf("%s: %d bytes, %v; want the kernel", kind, len(got), err)
+				}
+				for at := 0; at < len(data); at += 1 + len(data)/100 {
+					bad := bytes.Clone(file)
+					bad[1024+codeSize+at] ^= 0x10
+					got, err := parse(t, bad).Vmlinux()
+					if err == nil && !bytes.Equal(got, raw) && (kind != "newer" || c.checked() || len(got) != len(raw)) {
+						t.Errorf("%s, with byte %d wrong: %d bytes that are not the kernel", kind, at, len(got))
+					}
 				}
 			}
 		})
