@@ -161,7 +161,7 @@ func (img *Image) unpack(alloc func(n int) ([]byte, func() error, error)) (_ []b
 		}
 	}()
 	if err := unpackInto(out, p.Compression, io.NewSectionReader(img.r, p.Offset, packed)); err != nil {
-		return nil, nil, img.errorf("%v payload: %w", p.Compression, err)
+		return nil, nil, img.errorf("%v payload: %w; get the file anew", p.Compression, err)
 	}
 	if !bytes.HasPrefix(out, []byte(elf.ELFMAG)) {
 		return nil, nil, img.errorf("its payload is neither an ELF file nor compressed in a way that Linux knows")
