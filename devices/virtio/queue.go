@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"vmm/devices"
 	"vmm/memory"
@@ -18,7 +19,7 @@ const MaxQueueSize = 32768
 
 // Queue is the device's side of a split virtqueue. virtio §2.7.
 //
-// Taking chains (Pop, NotifySoon, Silence, Listen, Waiting) is for one goroutine,
+// Taking chains (Pop, NotifySoon, Silence, Listen, Waiting, Yield) is for one goroutine,
 // the device's worker; giving them back (Push, PushAll, Notify) for any. What the
 // guest wrote into the rings is copied once and then checked; a ring that makes
 // no sense breaks the queue, which then stays silent until the device is reset.
@@ -40,6 +41,7 @@ type Queue struct {
 	next     uint16 // index of the next chain to take
 	quiet    uint64 // bytes since NotifySoon last notified
 	broken   bool
+	yielded  time.Time   // see Yield
 	stopping atomic.Bool // its worker is to end
 
 	mu       sync.Mutex // guards what follows

@@ -1,5 +1,10 @@
 package virtio
 
+import (
+	"runtime"
+	"time"
+)
+
 // Worker is a goroutine that serves a queue.
 type Worker struct {
 	queue *Queue
@@ -18,6 +23,7 @@ func StartWorker(q *Queue, serve func()) *Worker {
 				q.Silence()
 				serve()
 			}
+			q.Yield()
 			if q.Stopping() {
 				return
 			}
@@ -29,12 +35,40 @@ func StartWorker(q *Queue, serve func()) *Worker {
 // StartLoop runs loop in a goroutine, for a worker that has more to wait for
 // than the doorbell. It must return when q.Stopping; the doorbell rings then.
 func StartLoop(q *Queue, loop func()) *Worker {
+	makeRoom()
 	w := &Worker{queue: q, done: make(chan struct{})}
 	go func() {
 		defer close(w.done)
 		loop()
 	}()
 	return w
+}
+
+// A worker is nearly always in a system call. Go's monitor thread takes the
+// processor (a P, one of GOMAXPROCS) from a goroutine in a system call, at once
+// where that was the last one, and from then on again in each call of a goroutine
+// that has not been scheduled for 10 ms. The worker has to get a P back and to wake
+// the monitor: three more switches of threads in each request, measured. So there
+// are more Ps than can be busy, and workers give theirs up now and then.
+const (
+	sparePs    = 8
+	yieldAfter = 5 * time.Millisecond
+)
+
+// makeRoom sees to it that there are spare Ps.
+func makeRoom() {
+	if n := runtime.NumCPU() + sparePs; runtime.GOMAXPROCS(0) < n {
+		runtime.GOMAXPROCS(n)
+	}
+}
+
+// Yield lets Go schedule the worker anew, if that is due. Workers call it each
+// time before they wait.
+func (q *Queue) Yield() {
+	if now := time.Now(); now.Sub(q.yielded) >= yieldAfter {
+		q.yielded = now
+		runtime.Gosched()
+	}
 }
 
 // Wake has serve called, as the doorbell does.

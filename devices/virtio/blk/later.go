@@ -17,6 +17,7 @@ func (s *server) loop() {
 			q.Silence()
 			s.serve()
 		}
+		q.Yield()
 		// The doorbell rings a last time after the queue is stopping. A ring
 		// that is armed before sees it; after, it is not armed any more.
 		busy := s.ring != nil && s.ring.Busy()

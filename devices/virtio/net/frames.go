@@ -75,7 +75,7 @@ const maxFrame = headerSize + 14 + 65535
 // loop receives frames until the device is stopped. It reads them straight into
 // the driver's buffers, which therefore come first.
 func (r *receiver) loop() {
-	for !r.queue.Stopping() {
+	for ; !r.queue.Stopping(); r.queue.Yield() {
 		if !r.collect() {
 			// No buffers: wait for some. The doorbell rings, too, when the
 			// device is stopped.
