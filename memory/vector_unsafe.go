@@ -60,11 +60,11 @@ func (v *Vector) Empty() bool { return len(v.iov) == 0 }
 // maxPieces is how many pieces a system call takes: UIO_MAXIOV.
 const maxPieces = 1024
 
-// Readv reads from fd, once. See readv(2).
-func (v *Vector) Readv(fd int) (int, error) { return v.call(unix.SYS_READV, fd, 0, 0) }
+// Readv reads from fd, which does not block, once. See readv(2).
+func (v *Vector) Readv(fd int) (int, error) { return v.brief(unix.SYS_READV, fd) }
 
-// Writev writes to fd, once. See writev(2).
-func (v *Vector) Writev(fd int) (int, error) { return v.call(unix.SYS_WRITEV, fd, 0, 0) }
+// Writev writes to fd, which does not block, once. See writev(2).
+func (v *Vector) Writev(fd int) (int, error) { return v.brief(unix.SYS_WRITEV, fd) }
 
 // Preadv reads from fd at an offset, once. See preadv2(2) for the flags.
 func (v *Vector) Preadv(fd int, off int64, flags int) (int, error) {
@@ -74,6 +74,24 @@ func (v *Vector) Preadv(fd int, off int64, flags int) (int, error) {
 // Pwritev writes to fd at an offset, once. See pwritev2(2) for the flags.
 func (v *Vector) Pwritev(fd int, off int64, flags int) (int, error) {
 	return v.call(unix.SYS_PWRITEV2, fd, off, flags)
+}
+
+// brief makes a system call that does not block. It is not announced to Go's
+// scheduler, which would wake its monitor thread up to look after it.
+func (v *Vector) brief(number uintptr, fd int) (int, error) {
+	if len(v.iov) == 0 {
+		return 0, nil
+	}
+	for {
+		n, _, errno := unix.RawSyscall(number, uintptr(fd), uintptr(unsafe.Pointer(&v.iov[0])), uintptr(min(len(v.iov), maxPieces)))
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+			continue
+		}
+		return 0, errno
+	}
 }
 
 // call makes a system call with the pieces, and again when a signal interrupts

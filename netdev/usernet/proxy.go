@@ -56,6 +56,11 @@ func (p proxy) connect(r *tcp.ForwarderRequest) {
 		return
 	}
 	defer far.Close()
+	host, err := newStream(far.(*net.TCPConn))
+	if err != nil {
+		r.Complete(true)
+		return
+	}
 	var queue waiter.Queue
 	endpoint, terr := r.CreateEndpoint(&queue)
 	r.Complete(false)
@@ -65,8 +70,8 @@ func (p proxy) connect(r *tcp.ForwarderRequest) {
 	near := gonet.NewTCPConn(&queue, endpoint)
 	defer near.Close()
 	var both sync.WaitGroup
-	both.Go(func() { pump(near, far.(*net.TCPConn)) })
-	both.Go(func() { pump(far.(*net.TCPConn), near) })
+	both.Go(func() { pump(near, host) })
+	both.Go(func() { pump(host, near) })
 	both.Wait()
 }
 

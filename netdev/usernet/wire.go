@@ -20,16 +20,27 @@ type wire struct {
 	// partial is set while the guest takes frames whose checksums are left to
 	// do.
 	partial atomic.Bool
-	in, out transfer
+	in, out struct {
+		transfer
+		header [netdev.HeaderSize]byte // in front of each frame
+	}
 }
 
-// transfer moves frames in one direction.
+// transfer moves data in one direction, through a file descriptor that does not
+// block.
 type transfer struct {
-	header [netdev.HeaderSize]byte // in front of each frame
 	vector memory.Vector
 	n      int // what the last system call answered
 	err    error
 	try    func(fd uintptr) bool // makes it; false to wait and try again
+}
+
+// use sets the system call: Readv or Writev.
+func (t *transfer) use(call func(*memory.Vector, int) (int, error)) {
+	t.try = func(fd uintptr) bool {
+		t.n, t.err = call(&t.vector, int(fd))
+		return t.err != unix.EAGAIN
+	}
 }
 
 func newWire(fd int) (*wire, error) {
@@ -39,14 +50,8 @@ func newWire(fd int) (*wire, error) {
 	}
 	raw, err := os.NewFile(uintptr(fd), "wire").SyscallConn()
 	w := &wire{raw: raw}
-	w.in.try = func(fd uintptr) bool {
-		w.in.n, w.in.err = w.in.vector.Readv(int(fd))
-		return w.in.err != unix.EAGAIN
-	}
-	w.out.try = func(fd uintptr) bool {
-		w.out.n, w.out.err = w.out.vector.Writev(int(fd))
-		return w.out.err != unix.EAGAIN
-	}
+	w.in.use((*memory.Vector).Readv)
+	w.out.use((*memory.Vector).Writev)
 	return w, err
 }
 
