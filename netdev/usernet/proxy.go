@@ -13,6 +13,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"vmm/netdev"
 )
 
 const (
@@ -20,8 +22,9 @@ const (
 	maxDialing  = 64
 	dialTimeout = 30 * time.Second
 	// copySize is what is moved from one end of a connection to the other at
-	// once: what fits into a frame.
-	copySize = 64 << 10
+	// once: what fits into a frame, with the headers of IPv4 and of TCP with
+	// timestamps. A byte more would be a frame of its own.
+	copySize = netdev.UserMTU - 20 - 32
 )
 
 // proxy makes the guest's TCP connections on the host.

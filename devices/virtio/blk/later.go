@@ -45,7 +45,7 @@ func (s *server) loop() {
 // late.
 func (s *server) later(r *request) {
 	file, ok := s.device.config.Image.(filed)
-	moves := (r.kind == typeIn || r.kind == typeOut) && r.data.Len() > 0
+	moves := (r.kind == typeIn || r.kind == typeOut) && r.size > 0
 	limited := s.device.iops != nil || s.device.bytes != nil
 	if !ok || !moves || limited || !s.needRing() {
 		s.device.await(r)
@@ -79,7 +79,7 @@ func (s *server) needRing() bool {
 // does again: it knows what to do about each error.
 func (s *server) done(number uint64, n int, err error) {
 	r := s.all[number]
-	if err != nil || n != int(r.data.Len()) {
+	if err != nil || n != int(r.size) {
 		s.device.await(r)
 		return
 	}

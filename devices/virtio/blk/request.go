@@ -43,6 +43,7 @@ type request struct {
 	kind   uint32
 	off    int64           // in bytes
 	data   virtio.Buffers  // to be read or written
+	size   uint64          // of data, which may be in hundreds of pieces
 	status []byte          // the byte for the result
 	ranges [maxRanges]span // to be discarded or zeroed
 	spans  int
@@ -105,7 +106,7 @@ func (s *server) serve() {
 		if !s.device.admit(r) {
 			return // a reset: the driver does not wait for an answer
 		}
-		size := r.data.Len()
+		size := r.size
 		status, err := r.serve(false)
 		if err == unix.EAGAIN {
 			s.later(r)
@@ -124,7 +125,7 @@ func (d *Device) admit(r *request) bool {
 	}
 	delay := reserve(d.iops, 1)
 	if r.kind == typeIn || r.kind == typeOut {
-		delay = max(delay, reserve(d.bytes, r.data.Len()))
+		delay = max(delay, reserve(d.bytes, r.size))
 	}
 	if delay == 0 {
 		return true
@@ -158,7 +159,7 @@ func reserve(l *rate.Limiter, n uint64) time.Duration {
 // parse takes the request apart and checks it. When it is not ok, status is
 // the answer.
 func (r *request) parse() (status byte, ok bool) {
-	r.data, r.spans, r.kind = nil, 0, ^uint32(0)
+	r.data, r.size, r.spans, r.kind = nil, 0, 0, ^uint32(0)
 	in, out := r.chain.Readable, r.chain.Writable
 	// The status is the last byte of the request, wherever that lies. virtio
 	// §5.2.6: drivers do not rely on a certain split into descriptors.
@@ -180,15 +181,15 @@ func (r *request) parse() (status byte, ok bool) {
 		}
 		return r.parseRanges(in)
 	case typeGetID:
-		r.data = out
+		r.data, r.size = out, out.Len()
 		return 0, true
 	case typeFlush:
 		return 0, true
 	default:
 		return statusUnsupported, false
 	}
-	n := r.data.Len()
-	if n%SectorSize != 0 || !r.inside(sector, n/SectorSize) || r.kind == typeOut && r.server.device.config.ReadOnly {
+	r.size = r.data.Len()
+	if r.size%SectorSize != 0 || !r.inside(sector, r.size/SectorSize) || r.kind == typeOut && r.server.device.config.ReadOnly {
 		return statusIOErr, false
 	}
 	r.off = int64(sector * SectorSize)
@@ -284,7 +285,7 @@ func (r *request) finish(status byte, err error) {
 		r.status[0] = status
 		written = 1
 		if r.kind == typeIn || r.kind == typeGetID {
-			written += uint32(r.data.Len())
+			written += uint32(r.size)
 		}
 	}
 	s.queue.Push(&r.chain, written)
