@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -140,6 +141,33 @@ func TestRaw(t *testing.T) {
 				t.Errorf("without waiting: %v", err)
 			}
 		})
+	}
+}
+
+// Ahead of each write past the page cache, the file's times are made new.
+func TestStamp(t *testing.T) {
+	path := filepath.Join(".", "testdata-stamp") // tmpfs has no O_DIRECT everywhere
+	if err := os.WriteFile(path, make([]byte, 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(path)
+	image := mustOpen(t, Config{Path: path, Direct: true})
+	for range 3 {
+		long := time.Now().Add(-time.Hour)
+		if err := os.Chtimes(path, long, long); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond) // no clock ticks as slowly
+		if err := image.Write(vector(make([]byte, 4096)), 0, false, false); err != unix.EAGAIN {
+			t.Fatalf("without waiting: %v", err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if age := time.Since(info.ModTime()); age > time.Minute {
+			t.Errorf("modified %v ago", age)
+		}
 	}
 }
 
