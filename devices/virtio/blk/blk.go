@@ -55,7 +55,9 @@ const (
 	SerialSize = 20 // virtio §5.2.6: VIRTIO_BLK_T_GET_ID
 	MaxQueues  = 64
 
-	queueSize = 256
+	// A request of 1 MiB, in pages, is one chain: with 256, as other monitors have,
+	// each was two.
+	queueSize = 512
 	// Segments of data in a request: a queue's descriptors less those of the
 	// header and the status.
 	maxSegments = queueSize - 2
