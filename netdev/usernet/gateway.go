@@ -90,11 +90,13 @@ func check(err tcpip.Error) error {
 // address: the whole world is behind it.
 func (g *gateway) configure() error {
 	sack := tcpip.TCPSACKEnabled(true)
+	recovery := tcpip.TCPRecovery(0) // its timers are work for each segment, and this wire loses none
 	window := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 8 << 20}
 	buffers := tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 8 << 20}
 	subnet := tcpip.AddressWithPrefix{Address: tcpip.AddrFromSlice(gatewayIP), PrefixLen: 24}.Subnet()
 	err := errors.Join(
 		check(g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &sack)),
+		check(g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &recovery)),
 		check(g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &window)),
 		check(g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &buffers)),
 		check(g.stack.CreateNIC(nic, ethernet.New(g.link))),
