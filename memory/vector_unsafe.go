@@ -82,28 +82,27 @@ func (v *Vector) brief(number uintptr, fd int) (int, error) {
 	if len(v.iov) == 0 {
 		return 0, nil
 	}
-	for {
-		n, _, errno := unix.RawSyscall(number, uintptr(fd), uintptr(unsafe.Pointer(&v.iov[0])), uintptr(min(len(v.iov), maxPieces)))
-		switch errno {
-		case 0:
-			return int(n), nil
-		case unix.EINTR:
-			continue
-		}
-		return 0, errno
-	}
+	return uninterrupted(func() (uintptr, uintptr, unix.Errno) {
+		return unix.RawSyscall(number, uintptr(fd), uintptr(unsafe.Pointer(&v.iov[0])), uintptr(min(len(v.iov), maxPieces)))
+	})
 }
 
-// call makes a system call with the pieces, and again when a signal interrupts
-// it. The offset is one 64-bit word here, as on every 64-bit architecture; the
-// word for its upper half is not looked at.
+// call makes a system call that may block. The offset is one 64-bit word here, as
+// on every 64-bit architecture; the word for its upper half is not looked at.
 func (v *Vector) call(number uintptr, fd int, off int64, flags int) (int, error) {
 	if len(v.iov) == 0 {
 		return 0, nil
 	}
-	for {
-		n, _, errno := unix.Syscall6(number, uintptr(fd), uintptr(unsafe.Pointer(&v.iov[0])),
+	return uninterrupted(func() (uintptr, uintptr, unix.Errno) {
+		return unix.Syscall6(number, uintptr(fd), uintptr(unsafe.Pointer(&v.iov[0])),
 			uintptr(min(len(v.iov), maxPieces)), uintptr(off), 0, uintptr(flags))
+	})
+}
+
+// uninterrupted makes a system call, and again when a signal interrupts it.
+func uninterrupted(call func() (uintptr, uintptr, unix.Errno)) (int, error) {
+	for {
+		n, _, errno := call()
 		switch errno {
 		case 0:
 			return int(n), nil
