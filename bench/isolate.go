@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"vmm/bench/isolation"
@@ -102,45 +103,22 @@ func openCalls(s *subject, f isolation.Fence) (int, error) {
 func (h *host) trialCalls(ctx context.Context, r *recorder, s *subject) (err error) {
 	file := filepath.Join(h.scratch, "strace-"+s.Name)
 	defer os.Remove(file)
-	w := wish{wrap: isolation.Trace(file)}
-	attach := s.Link == runtime.LinkAddress // started by a daemon
-	if attach {
-		w.wrap = nil
+	var w wish
+	end := func() error { return nil }
+	if d, ok := s.Runtime.(runtime.Served); ok {
+		if end, err = attach(file, d.Daemons()); err != nil {
+			return err
+		}
+	} else {
+		w.wrap = isolation.Trace(file)
 	}
 	i, _, err := h.up(ctx, s, w)
 	if err != nil {
-		return fmt.Errorf("under strace: %w", err)
+		return errors.Join(fmt.Errorf("under strace: %w", err), end())
 	}
-	closed := false
-	defer func() {
-		if !closed {
-			err = errors.Join(err, i.close())
-		}
-	}()
-	if attach {
-		args := isolation.Attach(file, i.Main())
-		cmd := exec.Command(args[0], args[1:]...)
-		if err := cmd.Start(); err != nil {
-			return err
-		}
-		defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-		time.Sleep(settling)
-	}
-	for range requests {
-		if _, err := load.Get(ctx, i.Addr, s.app.Path); err != nil {
-			return fmt.Errorf("under strace: %w", err)
-		}
-	}
-	pids, err := i.group.Processes()
-	if err != nil {
-		return err
-	}
-	threads, err := isolation.Threads(pids)
-	if err != nil {
-		return err
-	}
-	closed = true
-	if err := i.close(); err != nil { // and strace has written everything
+	threads, err := h.exercise(ctx, i)
+	// It ends with what it traces, or is told to, and has written everything then.
+	if err := errors.Join(err, i.close(), end()); err != nil {
 		return err
 	}
 	f, err := os.Open(file)
@@ -157,8 +135,37 @@ func (h *host) trialCalls(ctx context.Context, r *recorder, s *subject) (err err
 	}
 	r.sample("syscalls", 0, 0, float64(len(workload)))
 	r.fact("syscalls", strings.Join(workload, " "))
-	if !attach {
-		r.sample("syscalls_start", 0, 0, float64(len(all)))
-	}
+	r.sample("syscalls_start", 0, 0, float64(len(all)))
 	return nil
+}
+
+// attach traces processes that run, and all that they start, until it is ended.
+func attach(file string, pids []int) (end func() error, err error) {
+	args := isolation.Attach(file, pids)
+	cmd := exec.Command(args[0], args[1:]...)
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	time.Sleep(settling)
+	return func() error {
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			return fmt.Errorf("strace: %w", err)
+		}
+		_ = cmd.Wait() // it ends by the signal, when it has let go of them
+		return nil
+	}, nil
+}
+
+// exercise makes requests, and returns the threads that have answered them.
+func (h *host) exercise(ctx context.Context, i *running) ([]int, error) {
+	for range requests {
+		if _, err := load.Get(ctx, i.Addr, i.subject.app.Path); err != nil {
+			return nil, fmt.Errorf("under strace: %w", err)
+		}
+	}
+	pids, err := i.group.Processes()
+	if err != nil {
+		return nil, err
+	}
+	return isolation.Threads(pids)
 }

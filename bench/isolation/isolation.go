@@ -22,9 +22,13 @@ func Trace(file string) []string {
 	return []string{"strace", "-f", "-qq", "-s", "0", "-o", file}
 }
 
-// Attach is a command that does so for a process that runs.
-func Attach(file string, pid int) []string {
-	return append(Trace(file), "-p", strconv.Itoa(pid))
+// Attach is a command that does so for processes that run, and all that they start.
+func Attach(file string, pids []int) []string {
+	args := Trace(file)
+	for _, pid := range pids {
+		args = append(args, "-p", strconv.Itoa(pid))
+	}
+	return args
 }
 
 // Calls reads what strace has written: the distinct system calls of all threads,

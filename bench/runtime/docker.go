@@ -25,7 +25,7 @@ type docker struct {
 	root string
 }
 
-var _ Runtime = (*docker)(nil)
+var _ Served = (*docker)(nil)
 
 func (d *docker) Describe() Description {
 	return Description{Name: "docker", Kind: KindContainer, Link: LinkAddress}
@@ -45,8 +45,26 @@ func (d *docker) Files() []File { return []File{{"container", d.root}} }
 // daemon is the running daemon; there is one for a bench.
 var daemon struct {
 	sync.Mutex
+	pid    int
 	host   string
 	images map[string]bool
+}
+
+// Daemons are dockerd and containerd, which it has started.
+func (d *docker) Daemons() []int {
+	daemon.Lock()
+	defer daemon.Unlock()
+	pids := []int{daemon.pid}
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", daemon.pid))
+	for _, list := range lists {
+		children, _ := os.ReadFile(list)
+		for child := range strings.FieldsSeq(string(children)) {
+			if pid, err := strconv.Atoi(child); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
 }
 
 // serve starts the daemon, unless it runs, and gives it the image.
@@ -78,7 +96,7 @@ func (d *docker) serve(base string) (host string, err error) {
 		if err := waitSocket(socket, ended); err != nil {
 			return "", fmt.Errorf("dockerd: %w%s", err, (&tail{log.Name()}).last())
 		}
-		daemon.host, daemon.images = "unix://"+socket, map[string]bool{}
+		daemon.pid, daemon.host, daemon.images = cmd.Process.Pid, "unix://"+socket, map[string]bool{}
 		create := exec.Command("docker", "--host", daemon.host, "network", "create", "--driver", "bridge", "--subnet", netlab.Subnet.String(),
 			"--gateway", netlab.Gateway.String(), "--opt", "com.docker.network.bridge.name="+netlab.Bridge, netlab.Bridge)
 		if out, err := create.CombinedOutput(); err != nil {

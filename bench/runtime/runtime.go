@@ -32,6 +32,13 @@ type Runtime interface {
 	Start(Spec) (*Instance, error)
 }
 
+// Served is a Runtime whose instances are started by a daemon.
+type Served interface {
+	Runtime
+	// Daemons are the daemon's processes, once there was an instance.
+	Daemons() []int
+}
+
 // Rebuilder is a Runtime whose application can be compiled anew.
 type Rebuilder interface {
 	Runtime
