@@ -4,9 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"vmm/bench/load"
+	"vmm/bench/runtime"
 	"vmm/bench/usage"
 )
 
@@ -46,7 +52,7 @@ type total struct {
 func measureTotal(list []*running, tree bool) (total, error) {
 	var t total
 	for _, i := range list {
-		pids, err := i.group.Processes()
+		pids, err := i.processes()
 		if err != nil {
 			return t, err
 		}
@@ -66,6 +72,30 @@ func measureTotal(list []*running, tree bool) (total, error) {
 	var err error
 	t.available, err = usage.Available()
 	return t, err
+}
+
+// processes are those of an instance: all in its cgroup, and above its workload
+// those that an engine runs for it alone (conmon, containerd's shim).
+func (r *running) processes() ([]int, error) {
+	all, err := r.group.Processes()
+	if err != nil {
+		return nil, err
+	}
+	shared := []int{0, 1, os.Getpid()}
+	if d, ok := r.subject.Runtime.(runtime.Served); ok {
+		shared = append(shared, d.Daemons()...)
+	}
+	for pid := r.Main(); ; {
+		if pid, err = usage.Parent(pid); errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || slices.Contains(shared, pid) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(all, pid) {
+			all = append(all, pid)
+		}
+	}
 }
 
 // settling is how long an instance is left alone before its memory is taken.

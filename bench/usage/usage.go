@@ -52,6 +52,20 @@ func Of(pids []int, guest int64) (Memory, error) {
 	return sum, nil
 }
 
+// Parent is the process id of a process's parent: proc_pid_stat(5).
+func Parent(pid int) (int, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// The name before it, in parentheses, is the process's own choice.
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	if len(fields) < 2 {
+		return 0, fmt.Errorf("/proc/%d/stat: %q", pid, text)
+	}
+	return strconv.Atoi(string(fields[1]))
+}
+
 func of(pid int, guest int64) (Memory, error) {
 	smaps, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))
 	if err != nil {

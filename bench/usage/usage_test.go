@@ -1,6 +1,8 @@
 package usage
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"testing"
 
@@ -53,5 +55,14 @@ func TestOfThisProcess(t *testing.T) {
 	}
 	if kept[0] != 1 {
 		t.Fatal("unreachable: keeps the memory alive")
+	}
+}
+
+func TestParent(t *testing.T) {
+	if got, err := Parent(os.Getpid()); err != nil || got != os.Getppid() {
+		t.Errorf("Parent of this process: %d, %v, want %d", got, err, os.Getppid())
+	}
+	if _, err := Parent(1 << 30); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Parent of no process: %v", err)
 	}
 }
