@@ -77,7 +77,18 @@ func Open(path string) (*Image, error) {
 	if err != nil {
 		return nil, openError(path, err)
 	}
-	img, err := Parse(path, f, info.Size())
+	return OpenFile(path, f)
+}
+
+// OpenFile is Open for a file that is open already, and is closed with the image
+// or for an error. The name is for messages.
+func OpenFile(name string, f *os.File) (*Image, error) {
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, openError(name, err)
+	}
+	img, err := Parse(name, f, info.Size())
 	if err != nil {
 		f.Close()
 		return nil, err

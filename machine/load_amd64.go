@@ -64,6 +64,12 @@ func (m *Machine) loadKernel(cfg Config, k *kernel) error {
 		p.Unpack = c.Unpack
 		if cfg.ShareKernel {
 			p.Unpack = c.ShareKernel
+			if img.Format != boot.BzImage { // there is nothing to unpack
+				if img, err = c.ShareFile(img); err != nil {
+					return err
+				}
+				defer img.Close()
+			}
 			if initrd != nil {
 				sealed, err := c.ShareInitrd(initrd, file)
 				if err != nil {

@@ -64,7 +64,13 @@ var Claims = []Claim{
 		return Mixed, text
 	}},
 	{"V3", "Resources are used inefficiently: the kernel is replicated in each VM.", "memory", func(r *result.Run) (Verdict, string) {
-		return ratio(r, "vm", "process", "one more instance of %s takes %s, of %s %s", medianOf("memory", "pss"), sizeOf)
+		verdict, text := ratio(r, "vm", "process", "one more instance of %s takes %s, of %s %s", medianOf("memory", "pss"), sizeOf)
+		pss := medianOf("memory", "pss")
+		v, _ := subject(r, "vm")
+		if s, ok := subject(r, "vm-shared"); ok && pss(r, s) > 0 && pss(r, s) < pss(r, v) {
+			return Mixed, text + fmt.Sprintf("; but of %s, whose kernel's pages are shared, %s", label(s), size(pss(r, s), 1))
+		}
+		return verdict, text
 	}},
 	{"C1", "Containers package an application with its run-time environment and share one kernel.", "calls", func(r *result.Run) (Verdict, string) {
 		s, ok := subject(r, "runc", "crun")

@@ -71,6 +71,9 @@ func TestClaimsAreJudgedByTheFigures(t *testing.T) {
 			fast.Samples[i].Value = 0.001
 		}
 	}
+	shared := run()
+	shared.Subjects = append(shared.Subjects, result.Subject{Runtime: "vm-shared", App: "rest-c", Kind: "virtual machine"})
+	shared.Samples = append(shared.Samples, result.Sample{Trial: "t", Suite: "memory", Runtime: "vm-shared", App: "rest-c", Metric: "pss", X: 3, Value: 100 << 20})
 	tests := map[string]struct {
 		run  *result.Run
 		want Verdict
@@ -79,6 +82,8 @@ func TestClaimsAreJudgedByTheFigures(t *testing.T) {
 		"C5":  {slow, Supported, "vm, c answers after 220 ms, crun, c after 22.0 ms: 10 times"},
 		"C5 ": {fast, Contradicted, "vm, c answers after 1 ms"},
 		"V2":  {slow, Supported, "of the 220 ms"},
+		"V3":  {slow, Supported, "one more instance of vm, c takes"},
+		"V3 ": {shared, Mixed, "but of vm-shared, c, whose kernel's pages are shared, 100 MiB"},
 		"U5":  {slow, Supported, "unikernel, c after 33 ms"},
 		"C2":  {slow, Supported, "cgroup, ipc, mnt, net, pid, uts"},
 		"C7":  {slow, Supported, "may make 300 system calls of the host, a guest 0"},

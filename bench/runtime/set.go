@@ -7,8 +7,8 @@ import (
 
 // Names are the runtimes, in the order of the report.
 var Names = []string{
-	"process", "runc", "crun", "podman", "docker", "runsc", "unikernel-container", "unikernel", "vm", "vm-distro",
-	"qemu-microvm", "firecracker", "cloud-hypervisor",
+	"process", "runc", "crun", "podman", "docker", "runsc", "unikernel-container", "unikernel", "vm", "vm-shared",
+	"vm-distro", "qemu-microvm", "firecracker", "cloud-hypervisor",
 }
 
 // Assets is the folder with what the instances are made from; guest-images/bench
@@ -78,7 +78,9 @@ func New(name string, assets Assets, app App) Runtime {
 		}
 		return u
 	case "vm":
-		return &vm{linux}
+		return &vm{linux, false}
+	case "vm-shared":
+		return &vm{linux, true}
 	case "vm-distro":
 		return &vmDistro{app: app, memory: distroMemory, disk: filepath.Join(string(assets), "debian", app.Name+".img")}
 	case "qemu-microvm":

@@ -526,6 +526,53 @@ func TestShare(t *testing.T) {
 	}
 }
 
+// A kernel that is an executable file already is shared as that.
+func TestShareFile(t *testing.T) {
+	dir := t.TempDir()
+	path := write(t, filepath.Join(t.TempDir(), "vmlinux"), vmlinux(" one"))
+	open := func(c *Cache, want string) identity {
+		t.Helper()
+		img, err := boot.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer img.Close()
+		shared, err := c.ShareFile(img)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { shared.Close() })
+		mem, err := memory.New(memory.Layout(32<<20), memory.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer mem.Close()
+		if _, err := shared.Load(mem, boot.Params{}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := mem.Slice(16<<20, uint64(len(want)))
+		if err != nil || string(got) != want {
+			t.Errorf("loaded %q, %v, want %q", got, err, want)
+		}
+		id, err := identify(shared.Sealed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	first, second := newCache(t, dir), newCache(t, dir)
+	defer first.Close()
+	defer second.Close()
+	one := open(first, text+" one")
+	if again := open(second, text+" one"); again.ino != one.ino {
+		t.Errorf("inodes %d, %d; want one memory file", one.ino, again.ino)
+	}
+	write(t, path, vmlinux(" two"))
+	if two := open(second, text+" two"); two.ino == one.ino {
+		t.Error("the kernel has changed, and the memory file is the same")
+	}
+}
+
 // Notes that lead nowhere, or to something else, are removed.
 func TestShareStale(t *testing.T) {
 	dir := t.TempDir()

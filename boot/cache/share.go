@@ -64,19 +64,45 @@ func (c *Cache) ShareKernel(img *boot.Image) (*boot.Image, error) {
 	return kernel, nil
 }
 
+// ShareFile is an image that [boot.Open] has opened, and in which nothing is
+// packed, as one that is to be mapped and not copied. Close both.
+func (c *Cache) ShareFile(img *boot.Image) (*boot.Image, error) {
+	_, size := img.Reader()
+	sealed, err := c.shareCopy("image", img.File(), size)
+	if err != nil {
+		return nil, err
+	}
+	shared, err := boot.OpenFile(img.Name, sealed)
+	if err != nil {
+		return nil, err
+	}
+	shared.Sealed = sealed
+	return shared, nil
+}
+
 // ShareInitrd makes an initrd, which is the file f, one that is to be mapped and
 // not copied. Close the file that it returns after the initrd has been loaded.
 func (c *Cache) ShareInitrd(d *boot.Initrd, f *os.File) (io.Closer, error) {
+	sealed, err := c.shareCopy("initrd", f, d.Size)
+	if err != nil {
+		return nil, err
+	}
+	d.Data, d.Sealed = sealed, sealed
+	return sealed, nil
+}
+
+// shareCopy is the sealed memory file with the first size bytes of f.
+func (c *Cache) shareCopy(kind string, f *os.File, size int64) (*os.File, error) {
 	before, err := identify(f)
 	if err != nil {
 		return nil, err
 	}
-	sum, err := c.sum(f, io.NewSectionReader(f, 0, d.Size))
+	sum, err := c.sum(f, io.NewSectionReader(f, 0, size))
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := c.shareFile("initrd-"+sum, func(to *os.File) error {
-		if err := copySparse(to, f, d.Size); err != nil {
+	return c.shareFile(kind+"-"+sum, func(to *os.File) error {
+		if err := copySparse(to, f, size); err != nil {
 			return err
 		}
 		if after, err := identify(f); err != nil || after != before {
@@ -84,11 +110,6 @@ func (c *Cache) ShareInitrd(d *boot.Initrd, f *os.File) (io.Closer, error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	d.Data, d.Sealed = sealed, sealed
-	return sealed, nil
 }
 
 // shareFile is the sealed memory file with some contents: that of another

@@ -30,7 +30,7 @@ func load(t *testing.T) (dir string, run *result.Run) {
 
 // found are the runtimes that have to be there, and to start: all that 'make bench'
 // builds or installs.
-var found = []string{"process", "runc", "crun", "unikernel-container", "unikernel", "vm", "vm-distro", "qemu-microvm"}
+var found = []string{"process", "runc", "crun", "unikernel-container", "unikernel", "vm", "vm-shared", "vm-distro", "qemu-microvm"}
 
 func TestEveryRuntimeStarts(t *testing.T) {
 	_, run := load(t)
