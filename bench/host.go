@@ -155,11 +155,23 @@ func (h *host) patience(s *subject) time.Duration {
 	return h.options.Timeout
 }
 
-// ready waits until the instance answers.
-func (h *host) ready(ctx context.Context, r *running, patience time.Duration) (load.Ready, error) {
+// every is how often each of n instances that start at once is asked whether it is
+// ready: to answer is work, too, and all that their processors had to do if there
+// were many.
+func (h *host) every(n int) time.Duration {
+	each := len(h.options.WorkCPUs)
+	return load.Interval * time.Duration((n+each-1)/each)
+}
+
+// ready waits until the instance, one of n that start at once, answers.
+func (h *host) ready(ctx context.Context, r *running, n int, patience time.Duration) (load.Ready, error) {
 	wait, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	ready, err := load.WaitReady(wait, r.Addr, r.subject.app.Path, r.gone())
+	w := load.Wait{Addr: r.Addr, Path: r.subject.app.Path, Each: h.every(n), Gone: r.gone()}
+	if r.end != nil {
+		w.Heard = r.end.Heard
+	}
+	ready, err := w.Ready(wait)
 	switch {
 	case err == nil:
 		if !r.wrapped { // the command that would have ended waits for all that it has started
@@ -201,7 +213,7 @@ func (h *host) up(ctx context.Context, s *subject, w wish) (*running, load.Ready
 	if err != nil {
 		return nil, load.Ready{}, err
 	}
-	ready, err := h.ready(ctx, r, h.patience(s))
+	ready, err := h.ready(ctx, r, 1, h.patience(s))
 	if err != nil {
 		return nil, ready, errors.Join(err, r.close())
 	}

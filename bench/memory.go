@@ -207,7 +207,7 @@ func (h *host) serves(ctx context.Context, s *subject, memory int64, patience ti
 		return err
 	}
 	defer func() { err = errors.Join(err, i.close()) }()
-	if _, err := h.ready(ctx, i, patience); err != nil {
+	if _, err := h.ready(ctx, i, 1, patience); err != nil {
 		return err
 	}
 	if !s.app.Sorts {

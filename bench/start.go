@@ -148,7 +148,7 @@ func (h *host) startOne(ctx context.Context, r *recorder, s *subject) error {
 	if err != nil {
 		return err
 	}
-	ready, err := h.ready(ctx, i, h.patience(s))
+	ready, err := h.ready(ctx, i, 1, h.patience(s))
 	if err != nil {
 		return errors.Join(err, i.close())
 	}
@@ -232,7 +232,7 @@ func (h *host) startMany(ctx context.Context, r *recorder, s *subject, n int) er
 			}
 			ends[k].i = i
 			// All together may take as much longer as there are of them.
-			ends[k].ready, ends[k].err = h.ready(ctx, i, h.patience(s)+time.Duration(n)*h.usual(s))
+			ends[k].ready, ends[k].err = h.ready(ctx, i, n, h.patience(s)+time.Duration(n)*h.usual(s))
 		})
 	}
 	starting.Wait()

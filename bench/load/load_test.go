@@ -45,7 +45,7 @@ func TestWaitReadySeesTheBeginning(t *testing.T) {
 		}
 	})
 
-	r, err := WaitReady(context.Background(), addr, "/", nil)
+	r, err := Wait{Addr: addr, Path: "/", Each: Interval}.Ready(context.Background())
 
 	if err != nil {
 		t.Fatal(err)
@@ -65,13 +65,38 @@ func TestWaitReadyEnds(t *testing.T) {
 	busy := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
-	if _, err := WaitReady(ctx, busy, "/x", nil); err == nil || !strings.Contains(err.Error(), "GET /x with status 503, not 200") {
+	if _, err := (Wait{Addr: busy, Path: "/x", Each: Interval}).Ready(ctx); err == nil || !strings.Contains(err.Error(), "GET /x with status 503, not 200") {
 		t.Errorf("a service that refuses: %v", err)
 	}
 	gone := make(chan struct{})
 	close(gone)
-	if _, err := WaitReady(context.Background(), netip.MustParseAddrPort("127.0.0.1:1"), "/", gone); err == nil {
+	if _, err := (Wait{Addr: netip.MustParseAddrPort("127.0.0.1:1"), Path: "/", Each: Interval, Gone: gone}).Ready(context.Background()); err == nil {
 		t.Error("an instance that ended is ready")
+	}
+}
+
+// An instance that is there and does not get round to answering is asked less often.
+func TestWaitReadySparesTheBusy(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0") // and nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	attempts := func(heard func() bool) int {
+		ctx, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond)
+		defer cancel()
+		r, err := Wait{Addr: netip.MustParseAddrPort(l.Addr().String()), Path: "/", Each: Interval, Heard: heard}.Ready(ctx)
+		if err == nil {
+			t.Error("ready, and nobody has answered")
+		}
+		return r.Attempts
+	}
+	// 128 of them at 1 ms, as many at 4, and the rest at 16.
+	if n := attempts(func() bool { return true }); n < inFlight || n > 2*inFlight+100 {
+		t.Errorf("%d attempts to connect to one that is busy", n)
+	}
+	if n := attempts(func() bool { return false }); n < 3*inFlight {
+		t.Errorf("%d attempts to connect to one of which nothing was heard", n)
 	}
 }
 

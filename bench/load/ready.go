@@ -8,14 +8,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// Interval is the time from one attempt to connect to the next.
+// Interval is the time from one attempt to connect to the next, where there is
+// nothing else to attend to.
 const Interval = time.Millisecond
 
 // patience is how long an attempt may take to connect and to be answered.
@@ -26,6 +29,13 @@ const patience = 5 * time.Second
 // would repeat the packet after a second. The next attempt finds out sooner.
 const inFlight = 128
 
+// hearing is after how many attempts it is looked up again whether anything has been
+// heard of an instance.
+const hearing = 32
+
+// slowing is by how much attempts become rarer when the instance cannot keep up.
+const slowing = 4
+
 // Ready is how an instance came to answer.
 type Ready struct {
 	At       time.Time     // when a response with status 200 had been read
@@ -35,36 +45,66 @@ type Ready struct {
 	Status   int // of the last response that was not 200
 }
 
-// WaitReady attempts to connect every Interval until a request for path is
-// answered with status 200, ctx ends, or gone is closed.
-func WaitReady(ctx context.Context, addr netip.AddrPort, path string, gone <-chan struct{}) (Ready, error) {
+// Wait is how to wait for an instance.
+type Wait struct {
+	Addr netip.AddrPort
+	Path string        // of the request that has to be answered with status 200
+	Each time.Duration // from one attempt to connect to the next
+	Gone <-chan struct{}
+	// Heard tells whether a packet has come from it; nil where that is not known.
+	// From then on it answers each attempt in some way, so that one that goes
+	// without has met an instance that is too busy, with the other attempts most of
+	// all: further ones are made rarer.
+	Heard func() bool
+}
+
+// Ready attempts to connect time after time, until there is an answer, ctx ends, or
+// the instance is gone.
+func (w Wait) Ready(ctx context.Context) (Ready, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var attempts sync.WaitGroup
 	defer attempts.Wait()
 	defer cancel()
-	request := "GET " + path + " HTTP/1.1\r\nHost: " + addr.String() + "\r\nConnection: close\r\n\r\n"
+	request := "GET " + w.Path + " HTTP/1.1\r\nHost: " + w.Addr.String() + "\r\nConnection: close\r\n\r\n"
 	type answer struct {
 		at     time.Time
 		status int
 	}
 	answers := make(chan answer)
-	waiting := make(chan context.CancelFunc, inFlight)
-	ticker := time.NewTicker(Interval)
+	type waiter struct {
+		giveUp context.CancelFunc
+		number int
+		ended  *atomic.Bool
+	}
+	waiting := make(chan waiter, inFlight)
+	fair := math.MaxInt // the first attempt that was made while it could answer
+	ticker := time.NewTicker(w.Each)
 	defer ticker.Stop()
 
 	var r Ready
 	var lastErr error
 	begin := time.Now()
 	for last := begin; ; {
+		if w.Heard != nil && r.Attempts%hearing == 0 && fair == math.MaxInt && w.Heard() {
+			fair = r.Attempts
+		}
 		attempt, giveUp := context.WithTimeout(ctx, patience)
+		this := waiter{giveUp, r.Attempts, new(atomic.Bool)}
 		select {
-		case waiting <- giveUp:
+		case waiting <- this:
 		default:
-			(<-waiting)() // the oldest gives way; one that is connected does not mind
-			waiting <- giveUp
+			oldest := <-waiting // gives way; one that is connected does not mind
+			oldest.giveUp()
+			waiting <- this
+			if oldest.number >= fair && !oldest.ended.Load() && w.Each < patience/inFlight {
+				w.Each *= slowing
+				ticker.Reset(w.Each)
+				fair = r.Attempts
+			}
 		}
 		attempts.Go(func() {
-			status, err := ask(ctx, attempt, patience, addr, request)
+			status, err := ask(ctx, attempt, patience, w.Addr, request)
+			this.ended.Store(true)
 			if err != nil {
 				return
 			}
@@ -83,8 +123,8 @@ func WaitReady(ctx context.Context, addr netip.AddrPort, path string, gone <-cha
 					r.At = a.at
 					return r, nil
 				}
-				lastErr = fmt.Errorf("it answers GET %s with status %d, not 200", path, a.status)
-			case <-gone:
+				lastErr = fmt.Errorf("it answers GET %s with status %d, not 200", w.Path, a.status)
+			case <-w.Gone:
 				return r, errEnded
 			case <-ctx.Done():
 				return r, cmp.Or(lastErr, ctx.Err())

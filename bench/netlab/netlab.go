@@ -195,12 +195,18 @@ func (e *Endpoint) moveIn(peer string) error {
 
 // introduce enters the instance's MAC by hand: an address that nobody answers for
 // yet is asked for once a second only, which is no way to find out when an
-// instance is ready.
-func (e *Endpoint) introduce(bridge netlink.Link) error {
-	return netlink.NeighSet(&netlink.Neigh{
-		LinkIndex: bridge.Attrs().Index, Family: unix.AF_INET, State: netlink.NUD_PERMANENT,
-		IP: e.Addr.AsSlice(), HardwareAddr: e.MAC,
-	})
+// instance is ready. The bridge is told, too, or it would send what is for an
+// instance that has not been heard of yet to all of them.
+func (e *Endpoint) introduce(bridge, link netlink.Link) error {
+	return errors.Join(
+		netlink.NeighSet(&netlink.Neigh{
+			LinkIndex: bridge.Attrs().Index, Family: unix.AF_INET, State: netlink.NUD_PERMANENT,
+			IP: e.Addr.AsSlice(), HardwareAddr: e.MAC,
+		}),
+		netlink.NeighSet(&netlink.Neigh{
+			LinkIndex: link.Attrs().Index, Family: unix.AF_BRIDGE, State: netlink.NUD_NOARP, Flags: netlink.NTF_MASTER,
+			HardwareAddr: e.MAC,
+		}))
 }
 
 // connect puts the device on the bridge.
@@ -217,11 +223,21 @@ func (e *Endpoint) connect() error {
 		netlink.LinkSetMaster(link, bridge),
 		netlink.LinkSetTxQLen(link, queueWaiting),
 		netlink.LinkSetUp(link),
-		e.introduce(bridge))
+		e.introduce(bridge, link))
 	if err != nil {
 		return errors.Join(fmt.Errorf("connect %s to the bridge: %w", e.device, err), e.Close())
 	}
 	return nil
+}
+
+// Heard tells whether a packet has come from the instance. It is no for one whose
+// device is not known.
+func (e *Endpoint) Heard() bool {
+	if e.device == "" {
+		return false
+	}
+	link, err := netlink.LinkByName(e.device)
+	return err == nil && link.Attrs().Statistics != nil && link.Attrs().Statistics.RxPackets > 0
 }
 
 // Serving tells that the instance answers.
