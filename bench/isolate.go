@@ -56,7 +56,7 @@ func (h *host) trialFence(ctx context.Context, r *recorder, s *subject) (err err
 	r.fact("namespaces", strings.Join(f.Namespaces, " "))
 	r.fact("user", f.User)
 	r.fact("kernel", h.kernel(s))
-	open, err := openCalls(s, f)
+	open, err := openCalls(s, i, f)
 	if err != nil {
 		return err
 	}
@@ -85,14 +85,16 @@ func (h *host) kernel(s *subject) string {
 // openCalls is how many system calls of the host the workload may make; -1: not
 // known. A guest can make none: what reaches the host of it are exits to its
 // monitor.
-func openCalls(s *subject, f isolation.Fence) (int, error) {
+func openCalls(s *subject, i *running, f isolation.Fence) (int, error) {
 	if s.Kind == runtime.KindVM || s.Kind == runtime.KindUnikernel {
 		return 0, nil
 	}
-	if filter, ok := s.Runtime.(interface{ OpenCalls() (int, error) }); ok {
-		if n, err := filter.OpenCalls(); err != nil || n >= 0 {
-			return n, err
+	if c, ok := s.Runtime.(runtime.Contained); ok && f.Seccomp != "off" {
+		config, err := c.Config(i.Instance)
+		if err != nil || config == "" {
+			return -1, err
 		}
+		return runtime.OpenCalls(config)
 	}
 	if f.Seccomp != "off" {
 		return -1, nil

@@ -25,7 +25,10 @@ type docker struct {
 	root string
 }
 
-var _ Served = (*docker)(nil)
+var (
+	_ Served    = (*docker)(nil)
+	_ Contained = (*docker)(nil)
+)
 
 func (d *docker) Describe() Description {
 	return Description{Name: "docker", Kind: KindContainer, Link: LinkAddress}
@@ -121,6 +124,20 @@ func (d *docker) serve(base string) (host string, err error) {
 		daemon.images[d.app.Name] = true
 	}
 	return daemon.host, nil
+}
+
+// Config is in containerd's state.
+func (d *docker) Config(i *Instance) (string, error) {
+	return theOnly(filepath.Join(filepath.Dir(i.spec.Dir), "docker", "exec", "containerd", "daemon", "io.containerd.runtime.v2.task", "moby", "*", configFile))
+}
+
+// theOnly is the file with a name that only one can have now.
+func theOnly(pattern string) (string, error) {
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) != 1 {
+		return "", fmt.Errorf("%s: there are %d such files, want one", pattern, len(files))
+	}
+	return files[0], nil
 }
 
 // waitSocket waits until something listens at a unix socket.

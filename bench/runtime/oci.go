@@ -20,9 +20,10 @@ type oci struct {
 	flags   []string
 	root    string // folder with the files of the container
 	tiny    bool   // nothing but the program
+	kernel  bool   // has one of its own, which alone makes system calls of the host
 }
 
-var _ Runtime = (*oci)(nil)
+var _ Contained = (*oci)(nil)
 
 func (o *oci) Describe() Description {
 	return Description{Name: o.name, Kind: KindContainer, Link: LinkVeth}
@@ -44,6 +45,17 @@ func (o *oci) Find() (string, error) {
 
 func (o *oci) Files() []File { return []File{{"container", o.root}} }
 
+// configFile is the configuration's name in the OCI specification of bundles.
+const configFile = "config.json"
+
+// Config is what bundle has made.
+func (o *oci) Config(i *Instance) (string, error) {
+	if o.kernel {
+		return "", nil
+	}
+	return filepath.Join(i.spec.Dir, configFile), nil
+}
+
 // command is the runtime's command line. Its state is kept beside the instances'
 // folders, away from that of the host's containers.
 func (o *oci) command(s Spec, args ...string) []string {
@@ -59,7 +71,7 @@ func (o *oci) Start(s Spec) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(s.Dir, "config.json"), text, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(s.Dir, configFile), text, 0o644); err != nil {
 		return nil, err
 	}
 	if s.Memory > 0 {

@@ -12,7 +12,7 @@ type podman struct {
 	root string
 }
 
-var _ Runtime = (*podman)(nil)
+var _ Contained = (*podman)(nil)
 
 func (p *podman) Describe() Description {
 	return Description{Name: "podman", Kind: KindContainer, Link: LinkVeth}
@@ -35,6 +35,11 @@ func (p *podman) command(s Spec, args ...string) []string {
 		"podman", "--root", filepath.Join(base, "podman"), "--runroot", filepath.Join(base, "podman-run"), "--tmpdir", filepath.Join(base, "podman-tmp"),
 		"--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none",
 	}, args...)
+}
+
+// Config is in Podman's storage.
+func (p *podman) Config(i *Instance) (string, error) {
+	return theOnly(filepath.Join(filepath.Dir(i.spec.Dir), "podman", "vfs-containers", "*", "userdata", configFile))
 }
 
 func (p *podman) Start(s Spec) (*Instance, error) {

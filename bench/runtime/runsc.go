@@ -5,6 +5,6 @@ package runtime
 func runsc(app App, root string) Runtime {
 	return &oci{
 		app: app, name: "runsc", program: "runsc", get: "see https://gvisor.dev/docs/user_guide/install/",
-		root: root, flags: []string{"--network=sandbox", "--platform=systrap"},
+		root: root, kernel: true, flags: []string{"--network=sandbox", "--platform=systrap"},
 	}
 }

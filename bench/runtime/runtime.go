@@ -32,6 +32,15 @@ type Runtime interface {
 	Start(Spec) (*Instance, error)
 }
 
+// Contained is a Runtime of containers.
+type Contained interface {
+	Runtime
+	// Config is the file with the configuration that the OCI runtime was given for
+	// an instance that runs; "" where that does not say which system calls of the
+	// host are open.
+	Config(*Instance) (string, error)
+}
+
 // Served is a Runtime whose instances are started by a daemon.
 type Served interface {
 	Runtime

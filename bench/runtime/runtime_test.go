@@ -1,7 +1,10 @@
 package runtime
 
 import (
+	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -70,5 +73,27 @@ func TestKernelWords(t *testing.T) {
 	}
 	if got := (App{}).kernelWords(); got != "" {
 		t.Errorf("of a program alone: %q", got)
+	}
+}
+
+func TestOpenCalls(t *testing.T) {
+	allow := func(names ...string) specs.LinuxSyscall {
+		return specs.LinuxSyscall{Names: names, Action: specs.ActAllow}
+	}
+	filtered := &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{
+		allow("read", "write"), allow("read"), {Names: []string{"reboot"}, Action: specs.ActErrno},
+	}}
+	for want, seccomp := range map[int]*specs.LinuxSeccomp{2: filtered, -1: nil} {
+		text, err := json.Marshal(specs.Spec{Linux: &specs.Linux{Seccomp: seccomp}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), configFile)
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := OpenCalls(file); err != nil || n != want {
+			t.Errorf("OpenCalls: %d, %v, want %d", n, err, want)
+		}
 	}
 }

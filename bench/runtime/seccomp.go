@@ -96,15 +96,22 @@ func parseProfile(text []byte, capabilities []string, arches []specs.Arch) (*spe
 	return filter, nil
 }
 
-// OpenCalls is how many system calls the filter of a container lets pass; -1
-// without a filter.
-func (o *oci) OpenCalls() (int, error) {
-	config, err := o.seccomp([]string{"CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"})
-	if err != nil || config == nil {
-		return -1, err
+// OpenCalls is how many system calls the filter of a container lets pass, by the
+// configuration that its OCI runtime was given; -1 without a filter.
+func OpenCalls(config string) (int, error) {
+	text, err := os.ReadFile(config)
+	if err != nil {
+		return 0, err
+	}
+	var spec specs.Spec
+	if err := json.Unmarshal(text, &spec); err != nil {
+		return 0, fmt.Errorf("%s: %w", config, err)
+	}
+	if spec.Linux == nil || spec.Linux.Seccomp == nil {
+		return -1, nil
 	}
 	open := map[string]bool{}
-	for _, s := range config.Syscalls {
+	for _, s := range spec.Linux.Seccomp.Syscalls {
 		if s.Action == specs.ActAllow {
 			for _, name := range s.Names {
 				open[name] = true
