@@ -74,26 +74,26 @@ func TestEverySuiteMeasures(t *testing.T) {
 	}
 }
 
-// hung is how many trials of machines may go without an answer on an emulated host,
-// whose guests now and then hang: tests/lab/README.md.
-const hung = 3
+// lost is how many trials of machines may fail on an emulated host, whose guests now
+// and then hang or crash: tests/lab/README.md.
+const lost = 3
 
 // What is not there was left out, and says so; nothing else went wrong.
 func TestFailuresAreLimits(t *testing.T) {
 	_, run := load(t)
-	silent := 0
+	failed := 0
 	for _, f := range run.Failures {
 		switch {
 		case strings.Contains(f.Message, "--limit"), strings.Contains(f.Message, "not tried: a rate"):
-		case run.Environment.Host == result.Emulated && isMachine(run, f) && noAnswer(f):
+		case run.Environment.Host == result.Emulated && isMachine(run, f):
 			t.Logf("%s: %s", f.Trial, f.Message)
-			silent++
+			failed++
 		default:
 			t.Errorf("%s: %s", f.Trial, f.Message)
 		}
 	}
-	if silent > hung {
-		t.Errorf("%d trials of machines had no answer, want at most %d", silent, hung)
+	if failed > lost {
+		t.Errorf("%d trials of machines failed, want at most %d", failed, lost)
 	}
 }
 
@@ -101,11 +101,6 @@ func isMachine(run *result.Run, f result.Failure) bool {
 	return slices.ContainsFunc(run.Subjects, func(s result.Subject) bool {
 		return s.Runtime == f.Runtime && (s.Kind == string(runtime.KindVM) || s.Kind == string(runtime.KindUnikernel))
 	})
-}
-
-func noAnswer(f result.Failure) bool {
-	return slices.ContainsFunc([]string{"not ready within", "timeout", "timed out", "deadline exceeded", "of the closed loop failed"},
-		func(s string) bool { return strings.Contains(f.Message, s) })
 }
 
 func TestReport(t *testing.T) {
