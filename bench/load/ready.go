@@ -33,8 +33,12 @@ const inFlight = 128
 // heard of an instance.
 const hearing = 32
 
-// slowing is by how much attempts become rarer when the instance cannot keep up.
-const slowing = 4
+// slowing is by how much attempts become rarer when the instance cannot keep up, and
+// slowest from when on they do no longer.
+const (
+	slowing = 4
+	slowest = time.Second
+)
 
 // Ready is how an instance came to answer.
 type Ready struct {
@@ -71,13 +75,9 @@ func (w Wait) Ready(ctx context.Context) (Ready, error) {
 		status int
 	}
 	answers := make(chan answer)
-	type waiter struct {
-		giveUp context.CancelFunc
-		number int
-		ended  *atomic.Bool
-	}
-	waiting := make(chan waiter, inFlight)
-	fair := math.MaxInt // the first attempt that was made while it could answer
+	waiting := make(chan context.CancelFunc, inFlight)
+	fair := math.MaxInt      // the first attempt that was made while it could answer
+	var ignored atomic.Int64 // the last attempt that it did not answer in time
 	ticker := time.NewTicker(w.Each)
 	defer ticker.Stop()
 
@@ -89,23 +89,24 @@ func (w Wait) Ready(ctx context.Context) (Ready, error) {
 			fair = r.Attempts
 		}
 		attempt, giveUp := context.WithTimeout(ctx, patience)
-		this := waiter{giveUp, r.Attempts, new(atomic.Bool)}
 		select {
-		case waiting <- this:
+		case waiting <- giveUp:
 		default:
-			oldest := <-waiting // gives way; one that is connected does not mind
-			oldest.giveUp()
-			waiting <- this
-			if oldest.number >= fair && !oldest.ended.Load() && w.Each < patience/inFlight {
-				w.Each *= slowing
-				ticker.Reset(w.Each)
-				fair = r.Attempts
-			}
+			(<-waiting)() // the oldest gives way; one that is connected does not mind
+			waiting <- giveUp
 		}
+		if int(ignored.Load()) >= fair && w.Each < slowest {
+			w.Each *= slowing
+			ticker.Reset(w.Each)
+			fair = r.Attempts
+		}
+		number := r.Attempts
 		attempts.Go(func() {
 			status, err := ask(ctx, attempt, patience, w.Addr, request)
-			this.ended.Store(true)
 			if err != nil {
+				if attempt.Err() != nil {
+					ignored.Store(int64(number))
+				}
 				return
 			}
 			select {
