@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -14,7 +15,7 @@ const LinkBase = 0xffff_ffff_8000_0000
 
 // Symbols are the symbols of a kernel in a file: those of its symbol table, or else
 // its own, for which it is loaded as a machine would, with nothing to run it.
-func Symbols(path string) (*kallsyms.Table, error) {
+func Symbols(ctx context.Context, path string) (*kallsyms.Table, error) {
 	if table, err := SymbolTable(path); err == nil {
 		return table, nil
 	}
@@ -49,7 +50,7 @@ func Symbols(path string) (*kallsyms.Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	table, err := kallsyms.Find(image, LinkBase+entry.Kernel.Start)
+	table, err := kallsyms.Find(ctx, image, LinkBase+entry.Kernel.Start)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

@@ -3,6 +3,7 @@
 package machine
 
 import (
+	"context"
 	"sync/atomic"
 
 	"vmm/boot/acpi"
@@ -45,7 +46,9 @@ func (m *Machine) CPUID(int) ([]cpuid.Leaf, error) { return nil, errArchitecture
 func SupportedCPUID() ([]cpuid.Leaf, error) { return nil, errArchitecture() }
 
 // KernelSymbols are the symbols of the guest's Linux kernel.
-func (m *Machine) KernelSymbols() (*kallsyms.Table, error) { return nil, errArchitecture() }
+func (m *Machine) KernelSymbols(context.Context) (*kallsyms.Table, error) {
+	return nil, errArchitecture()
+}
 
 // Step has a vCPU of a paused machine execute one instruction.
 func (m *Machine) Step(int) error { return errArchitecture() }

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -20,19 +21,24 @@ var errNoKernel = errors.New("there is no Linux kernel in the guest's memory yet
 // KernelSymbols are the symbols of the guest's Linux kernel, which the kernel
 // holds itself. They are found in its memory: where vmm has put it, or else where
 // its entry for system calls leads or, before that is known, what it executes;
-// whoever loaded it and chose its addresses. The processors are held meanwhile.
-func (m *Machine) KernelSymbols() (table *kallsyms.Table, err error) {
-	find := func(c *cpu) error {
-		image, start, err := m.kernelImage(c)
-		if err == nil {
-			table, err = kallsyms.Find(image, start)
-		}
+// whoever loaded it and chose its addresses. The processors are held only to ask
+// where it is: the search takes long when a guest makes it. It is over before Close
+// may be called.
+func (m *Machine) KernelSymbols(ctx context.Context) (*kallsyms.Table, error) {
+	var image []byte
+	var start uint64
+	where := func(c *cpu) (err error) {
+		image, start, err = m.kernelImage(c)
 		return err
 	}
-	if err = m.onCPU(0, find); errors.Is(err, errEnded) {
-		err = find(m.cpus[0]) // nobody runs it any more
+	err := m.onCPU(0, where)
+	if errors.Is(err, errEnded) {
+		err = where(m.cpus[0]) // nobody runs it any more
 	}
-	return table, err
+	if err != nil {
+		return nil, err
+	}
+	return kallsyms.Find(ctx, image, start)
 }
 
 // kernelImage is the memory that the kernel lies in, and the virtual address of

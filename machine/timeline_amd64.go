@@ -2,6 +2,7 @@ package machine
 
 import (
 	"bytes"
+	"context"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -67,7 +68,7 @@ func (m *Machine) watchStart(kernel string) {
 		m.note(err.Error())
 		return
 	}
-	symbols, err := kallsyms.Find(image, start)
+	symbols, err := kallsyms.Find(context.Background(), image, start)
 	if err != nil {
 		table, missing := boot.SymbolTable(kernel)
 		if missing != nil {
@@ -129,7 +130,7 @@ func (c *cpu) unpacked(m *Machine) error {
 	// Up to Linux 6.19 the symbols say themselves at what virtual addresses
 	// they are. Of later kernels, only that they are in a row is known, until
 	// the first probe; see arrived.
-	symbols, err := kallsyms.Find(image, linkAddr)
+	symbols, err := kallsyms.Find(context.Background(), image, linkAddr)
 	if err != nil {
 		m.note(err.Error())
 		return nil

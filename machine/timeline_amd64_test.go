@@ -151,7 +151,7 @@ func TestProfile(t *testing.T) {
 	if n := p.Samples(); n < 20 {
 		t.Errorf("%d samples in 20 s; want 500 a second", n)
 	}
-	if _, err := m.KernelSymbols(); err == nil {
+	if _, err := m.KernelSymbols(t.Context()); err == nil {
 		t.Error("a kernel without symbols has some")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 )
@@ -35,9 +36,19 @@ func FromELF(r io.ReaderAt, size int64) (*Table, error) {
 	return nil, errNoSymtab
 }
 
+// Bounds on a symbol table. That of a vmlinux with debugging information has
+// 20 MiB; names of C++ may be long, and longer ones are left out.
+const (
+	maxSymtab  = 64 << 20 // bytes: of symbols, of their strings, and of all names
+	maxELFName = 4096     // bytes, with the zero
+)
+
 func symtab(r io.ReaderAt, size int64, symbols, strings elf.Section64) (*Table, error) {
 	if symbols.Size > uint64(size) || strings.Size > uint64(size) {
 		return nil, errors.New("the ELF file's symbol table is larger than the file: it is damaged")
+	}
+	if symbols.Size > maxSymtab || strings.Size > maxSymtab {
+		return nil, fmt.Errorf("the ELF file's symbol table is larger than %d MiB", maxSymtab>>20)
 	}
 	syms := make([]elf.Sym64, symbols.Size/elf.Sym64Size)
 	if err := read(r, symbols.Off, syms); err != nil {
@@ -48,6 +59,7 @@ func symtab(r io.ReaderAt, size int64, symbols, strings elf.Section64) (*Table, 
 		return nil, err
 	}
 	var all list
+	sum := 0 // of the names' lengths: many may share their text
 	for _, s := range syms {
 		switch elf.ST_TYPE(s.Info) {
 		case elf.STT_FUNC, elf.STT_OBJECT, elf.STT_NOTYPE:
@@ -57,10 +69,14 @@ func symtab(r io.ReaderAt, size int64, symbols, strings elf.Section64) (*Table, 
 		if s.Name >= uint32(len(text)) || elf.SectionIndex(s.Shndx) == elf.SHN_UNDEF {
 			continue
 		}
-		name, _, _ := bytes.Cut(text[s.Name:], []byte{0})
-		if len(name) > 0 {
-			all = append(all, Symbol{s.Value, letter(s), string(name)})
+		name, _, whole := bytes.Cut(text[s.Name:min(int(s.Name)+maxELFName, len(text))], []byte{0})
+		if len(name) == 0 || !whole {
+			continue
 		}
+		if sum += len(name); sum > maxSymtab {
+			return nil, fmt.Errorf("the ELF file's symbols have names of more than %d MiB", maxSymtab>>20)
+		}
+		all = append(all, Symbol{s.Value, letter(s), string(name)})
 	}
 	if len(all) == 0 {
 		return nil, errNoSymtab

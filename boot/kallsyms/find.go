@@ -2,6 +2,8 @@ package kallsyms
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -26,30 +28,51 @@ import (
 //	without it: the address is the relative base + offset
 //	from 7.0 on: the address is that of the offset itself + offset
 
-// Bounds on what is believed. Debian's kernels have 200,000 symbols.
+// Bounds on what is believed, for the image may be a hostile guest's memory.
+// Debian's kernels have 200,000 symbols, with 6 MiB of text.
 const (
 	minSymbols = 512
-	maxSymbols = 1 << 22
-	// maxWork is how many names are looked at in all before Find gives up:
-	// with what is no kernel, it could go on for long.
-	maxWork = 1 << 25
+	maxSymbols = 1 << 19
+	// maxText is the sum of all names as they are spelled, in bytes, and so a
+	// bound on the tokens as well.
+	maxText = 16 << 20
+	// maxTables is how far the number of symbols can be in front of the tokens,
+	// in bytes: the names with their lengths, the markers, the order by name.
+	maxTables = maxText + 6*maxSymbols
+	// maxWork bounds a whole search, whatever the image holds. A unit is about a
+	// nanosecond; the search of a kernel takes a twentieth.
+	maxWork = 200_000_000
 )
 
-var errNone = errors.New("no symbols in the kernel: it was built without CONFIG_KALLSYMS")
+// maxName is the length of a name or of a token's text, with its zero:
+// KSYM_NAME_LEN of Linux.
+const maxName = 512
+
+var (
+	errNone = errors.New("no symbols in the kernel: it was built without CONFIG_KALLSYMS")
+	errWork = errors.New("no symbols in the kernel: too much in its memory resembles symbol tables and is none")
+)
+
+// digits are how the token table is found: their tokens are themselves, for every
+// digit is in a name somewhere.
+var digits = []byte("0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00")
 
 // Find finds the symbols of a kernel in its memory image, whose first byte has
 // the virtual address base; that is a multiple of 8 at the least. Relocated or
 // not: in a kernel to 6.19, the addresses are those that the image has been
 // relocated to, whatever base is.
-func Find(image []byte, base uint64) (*Table, error) {
-	f := finder{image: image, base: base}
-	// The token table is found by the digits: their tokens are themselves, for
-	// every digit is in a name somewhere.
-	const digits = "0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00"
-	for from := 0; ; {
-		i := bytes.Index(image[from:], []byte(digits))
+//
+// The image may change meanwhile, and hold anything: the search ends within a
+// fraction of a second, or when ctx does, and a table's names have bounds.
+func Find(ctx context.Context, image []byte, base uint64) (*Table, error) {
+	f := finder{ctx: ctx, image: image, base: base}
+	const window = 1 << 20
+	for from := 0; from < len(image) && f.spend(window/16); {
+		end := min(from+window+len(digits)-1, len(image))
+		i := bytes.Index(image[from:end], digits)
 		if i < 0 {
-			return nil, errNone
+			from += window
+			continue
 		}
 		from += i + 1
 		if !f.tokenTable(from - 1) {
@@ -60,24 +83,43 @@ func Find(image []byte, base uint64) (*Table, error) {
 			return t, err
 		}
 	}
+	return nil, cmp.Or(f.err, errNone)
 }
 
 type finder struct {
+	ctx   context.Context
 	image []byte
 	base  uint64
 	work  int
+	asked int   // the work when the context was last looked at
+	err   error // why the search ends
 
 	tokens               [256]string
 	begins               [256]bool // a name can begin with the token
 	tokenStart, tokenEnd int       // the table of tokens, with their index
 }
 
+// spend accounts for work, and reports whether the search may go on.
+func (f *finder) spend(units int) bool {
+	f.work += units
+	if f.work > maxWork {
+		f.err = errWork
+	} else if f.work-f.asked > 1<<20 && f.err == nil {
+		f.asked = f.work
+		f.err = f.ctx.Err()
+	}
+	return f.err == nil
+}
+
 // tokenTable reads the tokens around that of the digit 0, and their index
 // behind them, with which they must agree.
 func (f *finder) tokenTable(zero int) bool {
+	if !f.spend(20_000) {
+		return false
+	}
 	end := zero
 	for range 256 - '0' {
-		n := bytes.IndexByte(f.image[end:min(end+maxToken, len(f.image))], 0)
+		n := bytes.IndexByte(f.image[end:min(end+maxName, len(f.image))], 0)
 		if n < 0 {
 			return false
 		}
@@ -100,14 +142,11 @@ func (f *finder) tokenTable(zero int) bool {
 	return false
 }
 
-// maxToken is the longest text of a token, with its zero: KSYM_NAME_LEN.
-const maxToken = 512
-
 func (f *finder) readTokens(start, end int, index []byte) bool {
 	at := start
 	for i := range f.tokens {
-		n := bytes.IndexByte(f.image[at:end], 0)
-		if n < 0 || n >= maxToken || int(le.Uint16(index[2*i:])) != at-start {
+		n := bytes.IndexByte(f.image[at:min(at+maxName, end)], 0)
+		if n < 0 || int(le.Uint16(index[2*i:])) != at-start {
 			return false
 		}
 		f.tokens[i] = string(f.image[at : at+n])
@@ -120,7 +159,10 @@ func (f *finder) readTokens(start, end int, index []byte) bool {
 // symbols looks for the number of symbols, backwards from the tokens, and for
 // the addresses. It is nil where the tables around the tokens make no sense.
 func (f *finder) symbols() (*Table, error) {
-	for at := f.tokenStart&^3 - 4; at >= 0; at -= 4 {
+	for at := f.tokenStart&^3 - 4; at >= max(f.tokenStart-maxTables, 0); at -= 4 {
+		if at%4096 == 0 && !f.spend(1024) {
+			break
+		}
 		n := int(le.Uint32(f.image[at:]))
 		// A name takes two bytes at least.
 		if n < minSymbols || n > maxSymbols || 2*n > f.tokenStart-at {
@@ -141,9 +183,6 @@ func (f *finder) symbols() (*Table, error) {
 			}
 			return nil, fmt.Errorf("the kernel has %d symbols, and their addresses are in no order that Linux 5.4 to 7 uses", n)
 		}
-		if f.work > maxWork {
-			break
-		}
 	}
 	return nil, nil
 }
@@ -158,15 +197,21 @@ func (f *finder) names(start, n, align int) *compressed {
 		if at <= start || le.Uint32(f.image[at:]) != 0 || le.Uint32(f.image[at+4:]) == 0 {
 			continue
 		}
+		if !f.spend(64) {
+			return nil
+		}
 		// The image may be a guest's memory, which changes: what is kept is a
 		// copy, and only that is looked at.
 		data := f.image[start:at]
 		if markers, size := f.walk(data, n); markers == nil || alignUp(start+size, align) != at {
 			continue
 		}
+		if !f.spend(2 * len(data)) {
+			return nil
+		}
 		data = slices.Clone(data)
 		markers, size := f.walk(data, n)
-		if markers == nil || !f.marked(at, markers) {
+		if markers == nil || !f.marked(at, markers) || !f.spelled(data, n) {
 			continue
 		}
 		tokens := f.tokens
@@ -191,17 +236,41 @@ func (f *finder) walk(data []byte, n int) (markers []uint32, end int) {
 	rest := data
 	for i := range n {
 		at := len(data) - len(rest)
-		f.work++
+		if i%256 == 0 {
+			if !f.spend(256 * 8) {
+				return nil, 0
+			}
+			markers = append(markers, uint32(at))
+		}
 		tokens, after, ok := entry(rest)
 		if !ok || !f.begins[tokens[0]] {
 			return nil, 0
 		}
 		rest = after
-		if i%256 == 0 {
-			markers = append(markers, uint32(at))
-		}
 	}
 	return markers, len(data) - len(rest)
+}
+
+// spelled reports whether n names are as short as names are, and all of them
+// together.
+func (f *finder) spelled(data []byte, n int) bool {
+	var lengths [256]int
+	for i, t := range f.tokens {
+		lengths[i] = len(t)
+	}
+	sum := 0
+	for range n {
+		var tokens []byte
+		tokens, data, _ = entry(data)
+		length := 0
+		for _, t := range tokens {
+			length += lengths[t]
+		}
+		if sum += length; length > maxName || sum > maxText {
+			return false
+		}
+	}
+	return true
 }
 
 // isType reports whether a symbol can begin with a token: with the letter of a

@@ -10,6 +10,7 @@ package kallsyms
 import (
 	"encoding/binary"
 	"iter"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -72,9 +73,7 @@ func (t *Table) At(addr uint64) (s Symbol, offset uint64, ok bool) {
 	if i < 0 {
 		return Symbol{}, 0, false
 	}
-	for i > 0 && t.addrs[i-1] == t.addrs[i] {
-		i--
-	}
+	i, _ = slices.BinarySearch(t.addrs, t.addrs[i])
 	return t.symbol(i), addr - t.addrs[i], true
 }
 
@@ -103,7 +102,8 @@ type compressed struct {
 
 // entry takes the first name off data: its tokens, and what follows. The length
 // is ULEB128, of two bytes at the most; before Linux 6.1 it was one byte, of
-// which the highest bit was never set.
+// which the highest bit was never set. A token is a byte of the name at the least,
+// so that there are no more than a name is long.
 func entry(data []byte) (tokens, rest []byte, ok bool) {
 	if len(data) == 0 {
 		return nil, nil, false
@@ -115,7 +115,7 @@ func entry(data []byte) (tokens, rest []byte, ok bool) {
 		}
 		n, data = n&0x7f|int(data[0])<<7, data[1:]
 	}
-	if n == 0 || n > len(data) {
+	if n == 0 || n > maxName || n > len(data) {
 		return nil, nil, false
 	}
 	return data[:n], data[n:], true

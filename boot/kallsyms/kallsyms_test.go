@@ -2,6 +2,7 @@ package kallsyms
 
 import (
 	"bytes"
+	"context"
 	"debug/elf"
 	"encoding/binary"
 	"slices"
@@ -16,7 +17,7 @@ func TestLayouts(t *testing.T) {
 		for _, n := range []int{600, 1024, 5000} {
 			symbols := testSymbols(n, l)
 
-			table, err := Find(build(symbols, l), testBase)
+			table, err := Find(context.Background(), build(symbols, l), testBase)
 
 			if err != nil {
 				t.Errorf("%s, %d symbols: %v", l.version, n, err)
@@ -31,7 +32,7 @@ func TestLayouts(t *testing.T) {
 
 func TestTable(t *testing.T) {
 	symbols := testSymbols(2000, layouts[0])
-	table, err := Find(build(symbols, layouts[0]), testBase)
+	table, err := Find(context.Background(), build(symbols, layouts[0]), testBase)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +78,7 @@ func TestRelocated(t *testing.T) {
 				le.PutUint64(image[at:], v+slide)
 			}
 		}
-		table, err := Find(image, base)
+		table, err := Find(context.Background(), image, base)
 		if err != nil {
 			t.Errorf("%s: %v", l.version, err)
 			continue
@@ -93,18 +94,18 @@ func TestDamaged(t *testing.T) {
 	for _, l := range layouts {
 		image := build(testSymbols(600, l), l)
 		for n := 0; n < len(image); n += 997 {
-			use(Find(image[:n], testBase))
+			use(Find(context.Background(), image[:n], testBase))
 		}
 		for at := 4096; at < len(image); at += 211 {
 			damaged := slices.Clone(image)
 			damaged[at] ^= 0xff
-			use(Find(damaged, testBase))
+			use(Find(context.Background(), damaged, testBase))
 		}
 	}
-	if _, err := Find(nil, testBase); err == nil {
+	if _, err := Find(context.Background(), nil, testBase); err == nil {
 		t.Error("nothing has symbols")
 	}
-	if _, err := Find(make([]byte, 1<<20), testBase); err == nil {
+	if _, err := Find(context.Background(), make([]byte, 1<<20), testBase); err == nil {
 		t.Error("zeros have symbols")
 	}
 }
@@ -124,7 +125,7 @@ func FuzzFind(f *testing.F) {
 	for _, l := range layouts {
 		f.Add(build(testSymbols(600, l), l))
 	}
-	f.Fuzz(func(t *testing.T, image []byte) { use(Find(image, testBase)) })
+	f.Fuzz(func(t *testing.T, image []byte) { use(Find(context.Background(), image, testBase)) })
 }
 
 // elfFile is a vmlinux with a symbol table, and nothing else.

@@ -301,7 +301,7 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	if f.paused {
 		m.Pause()
 	}
-	names := &liveSymbols{m: m}
+	names := &liveSymbols{ctx: ctx, m: m}
 	endTrace, err := f.trace.start(m, names)
 	if err != nil {
 		return err
@@ -318,7 +318,7 @@ func (f *bootFlags) run(ownCmdline bool) error {
 		counting := &counting{}
 		defer counting.end()
 		server := control.NewServer(controlled{
-			Machine: m, stop: func() { cancel(errQuit) }, config: cfg, counting: counting,
+			Machine: m, ctx: ctx, stop: func() { cancel(errQuit) }, config: cfg, counting: counting,
 			seconds: func() float64 { return time.Since(start).Seconds() },
 			console: recent, input: &typed, names: names,
 		})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -99,6 +100,7 @@ func parseCommand(words []string) (control.Request, error) {
 // controlled is a machine as its control socket sees it.
 type controlled struct {
 	*machine.Machine
+	ctx     context.Context // of the run
 	stop    func()
 	config  machine.Config
 	seconds func() float64

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,7 +27,8 @@ import (
 // liveSymbols are the symbols of the guest's kernel, looked for when they are
 // needed, and again for as long as there is no kernel.
 type liveSymbols struct {
-	m *machine.Machine
+	ctx context.Context // of the run
+	m   *machine.Machine
 
 	mu    sync.Mutex
 	table *kallsyms.Table
@@ -35,7 +38,7 @@ type liveSymbols struct {
 
 var _ trace.Symbols = (*liveSymbols)(nil)
 
-// Looking holds the guest for a moment, so it is not done often.
+// Looking takes a processor of the host for a moment, so it is not done often.
 const (
 	symbolsEvery = time.Second
 	symbolsTries = 30
@@ -54,7 +57,7 @@ func (s *liveSymbols) Symbol(addr uint64) (string, uint64) {
 	if s.table == nil && s.tries < symbolsTries && time.Now().After(s.next) {
 		s.tries++
 		// Without symbols there are addresses.
-		s.table, _ = s.m.KernelSymbols()
+		s.table, _ = s.m.KernelSymbols(s.ctx)
 		s.next = time.Now().Add(symbolsEvery)
 	}
 	if s.table == nil {
@@ -94,7 +97,7 @@ of a distribution.`,
   vmm inspect symbols vm.sock --elf guest.elf && gdb guest.elf -ex 'target remote :1234'`,
 		Args: cli.Usage(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			table, err := symbolsOf(args[0])
+			table, err := symbolsOf(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
@@ -116,9 +119,9 @@ of a distribution.`,
 }
 
 // symbolsOf are the symbols of a running machine's kernel, or of a file's.
-func symbolsOf(path string) (*kallsyms.Table, error) {
+func symbolsOf(ctx context.Context, path string) (*kallsyms.Table, error) {
 	if !isSocket(path) {
-		return boot.Symbols(path)
+		return boot.Symbols(ctx, path)
 	}
 	var elf []byte
 	answer, err := control.Call(path, control.Request{Command: control.Inspect, What: inspectSymbols})
@@ -133,7 +136,7 @@ func symbolsOf(path string) (*kallsyms.Table, error) {
 
 // symbols is the answer to inspectSymbols: an ELF file.
 func (c controlled) symbols() ([]byte, error) {
-	table, err := c.KernelSymbols()
+	table, err := c.KernelSymbols(c.ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -143,12 +146,11 @@ func (c controlled) symbols() ([]byte, error) {
 }
 
 func list(w io.Writer, t *kallsyms.Table) error {
-	var b strings.Builder
+	b := bufio.NewWriter(w)
 	for s := range t.All() {
-		fmt.Fprintf(&b, "%016x %c %s\n", s.Addr, s.Type, s.Name)
+		fmt.Fprintf(b, "%016x %c %s\n", s.Addr, s.Type, s.Name)
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.Flush()
 }
 
 // lookUp finds a symbol by name, or by an address in it.

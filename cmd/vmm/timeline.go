@@ -126,7 +126,7 @@ func (t *timing) finish(m *machine.Machine, kernel string, r *report) error {
 		}
 	}
 	if f := t.files[1]; f != nil {
-		symbols, err := m.KernelSymbols()
+		symbols, err := m.KernelSymbols(context.Background())
 		if err != nil {
 			t.log.Debug("no names for the profile", "error", err)
 		}

@@ -136,7 +136,7 @@ func TestKallsyms(t *testing.T) {
 		if _, err := text.ReadAt(image, 0); err != nil {
 			t.Fatal(err)
 		}
-		symbols, err := kallsyms.Find(image, text.Vaddr)
+		symbols, err := kallsyms.Find(t.Context(), image, text.Vaddr)
 		if err != nil {
 			t.Fatal(err)
 		}
