@@ -12,6 +12,7 @@ type Chain struct {
 	head   uint16
 	pieces [][]byte // what Readable and Writable are slices of
 	reads  int      // how many of pieces are readable
+	count  int      // descriptors, those of no length too
 	size   uint64   // bytes of all pieces
 }
 
@@ -23,12 +24,13 @@ func (c *Chain) Head() uint16 { return c.head }
 const maxChainBytes = 1 << 32
 
 func (c *Chain) reset(head uint16) {
-	c.head, c.pieces, c.reads, c.size = head, c.pieces[:0], 0, 0
+	c.head, c.pieces, c.reads, c.count, c.size = head, c.pieces[:0], 0, 0, 0
 	c.Readable, c.Writable = nil, nil
 }
 
 // add appends the memory of a descriptor.
 func (c *Chain) add(m *memory.Guest, d descriptor) error {
+	c.count++
 	if c.size += uint64(d.len); c.size > maxChainBytes {
 		return errLong
 	}

@@ -2,9 +2,12 @@ package virtio_test
 
 import (
 	"encoding/binary"
+	"log/slog"
 	"sync"
+	"testing"
 
 	"vmm/devices/virtio"
+	"vmm/devices/virtio/virtiotest"
 )
 
 var le = binary.LittleEndian
@@ -14,6 +17,7 @@ var le = binary.LittleEndian
 type echo struct {
 	fail     error // from Activate
 	inactive bool  // does not start workers
+	holds    bool  // gives nothing back
 
 	env     *virtio.Env
 	workers []*virtio.Worker
@@ -53,14 +57,17 @@ func (d *echo) Activate(env *virtio.Env) error {
 	for _, q := range env.Queues {
 		if q != nil {
 			chain := new(virtio.Chain)
-			d.workers = append(d.workers, virtio.StartWorker(q, func() { serveEcho(q, chain) }))
+			d.workers = append(d.workers, virtio.StartWorker(q, func() { d.serve(q, chain) }))
 		}
 	}
 	return nil
 }
 
-func serveEcho(q *virtio.Queue, c *virtio.Chain) {
+func (d *echo) serve(q *virtio.Queue, c *virtio.Chain) {
 	for q.Pop(c) {
+		if d.holds {
+			continue
+		}
 		n := 0
 		for len(c.Readable) > 0 {
 			k := c.Writable.Write(c.Readable[0])
@@ -85,4 +92,16 @@ func (d *echo) Reset() {
 func (d *echo) Close() error {
 	d.closed = true
 	return nil
+}
+
+// transports are drivers of a device on either transport, which is not set up yet.
+var transports = []struct {
+	name  string
+	start func(testing.TB, virtio.Device, *slog.Logger) *virtiotest.Driver
+}{
+	{"mmio", virtiotest.NewLogged},
+	{"pci", func(t testing.TB, d virtio.Device, log *slog.Logger) *virtiotest.Driver {
+		driver, _, _ := virtiotest.NewPCILogged(t, d, log)
+		return driver
+	}},
 }

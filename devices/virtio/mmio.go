@@ -181,7 +181,7 @@ func (m *MMIO) write(offset uint64, v uint32) {
 		m.enable(v&1 != 0)
 	case mmioQueueSize:
 		if q := m.settable(); q != nil {
-			q.size = uint16(min(v, 0xffff)) // NewQueue checks it
+			q.size = uint16(min(v, 0xffff)) // activate has it checked
 		}
 	case mmioQueueDesc, mmioQueueDesc + 4, mmioQueueDriver, mmioQueueDriver + 4, mmioQueueDevice, mmioQueueDevice + 4:
 		if q := m.settable(); q != nil {

@@ -255,7 +255,7 @@ func (c *pciCommon) write16(offset uint64, v uint32) {
 		c.queueSelect = v
 	case pciQueueSize:
 		if q := c.settable(); q != nil {
-			q.size = uint16(v) // NewQueue checks it
+			q.size = uint16(v) // activate has it checked
 		}
 	case pciQueueVector:
 		if c.selected() != nil {

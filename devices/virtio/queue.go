@@ -23,10 +23,16 @@ const MaxQueueSize = 32768
 // the device's worker; giving them back (Push, PushAll, Notify) for any. What the
 // guest wrote into the rings is copied once and then checked; a ring that makes
 // no sense breaks the queue, which then stays silent until the device is reset.
+//
+// A chain is in flight from Pop to Push. No head is in flight twice, so that
+// never more chains are than the queue has descriptors: a device may keep a
+// place for each.
 type Queue struct {
-	memory *memory.Guest
-	size   uint16
-	events bool // FeatureEventIdx
+	memory   *memory.Guest
+	size     uint16
+	longest  int  // descriptors of a chain, at the most
+	events   bool // FeatureEventIdx
+	indirect bool // FeatureIndirect
 
 	desc      []byte // size descriptors of 16 bytes
 	availRing []byte // size heads of chains, from the driver
@@ -43,6 +49,10 @@ type Queue struct {
 	broken   bool
 	yielded  time.Time   // see Yield
 	stopping atomic.Bool // its worker is to end
+
+	// inFlight has an entry for each descriptor: it is the head of a chain that
+	// the device has and has not given back.
+	inFlight []atomic.Bool
 
 	mu       sync.Mutex // guards what follows
 	pushed   uint16     // index of the next used element
@@ -83,7 +93,9 @@ const (
 // QueueConfig is how the driver has set up a queue. The addresses are
 // guest-physical.
 type QueueConfig struct {
-	Size              uint16
+	Size uint16
+	// Max is the largest size that the device has for it; 0 is Size.
+	Max               uint16
 	Desc, Avail, Used uint64
 	Features          Features
 	// Index is the queue's number, which Observer, if set, is told.
@@ -95,12 +107,16 @@ type QueueConfig struct {
 // doorbell is what the driver rings, interrupt what wakes it, and needReset is
 // called once if the queue breaks. virtio §2.7.
 func NewQueue(m *memory.Guest, c QueueConfig, doorbell *devices.Event, interrupt devices.Interrupt, needReset func(error)) (*Queue, error) {
-	n := uint64(c.Size)
-	if n == 0 || n > MaxQueueSize || n&(n-1) != 0 {
-		return nil, fmt.Errorf("virtqueue: a size of %d", n)
+	n, most := uint64(c.Size), max(c.Max, c.Size)
+	if c.Max != 0 {
+		most = c.Max
+	}
+	if n == 0 || n > MaxQueueSize || n > uint64(most) || n&(n-1) != 0 {
+		return nil, fmt.Errorf("virtqueue: a size of %d, which must be a power of 2 up to %d", n, min(most, MaxQueueSize))
 	}
 	q := &Queue{
-		memory: m, size: c.Size, events: c.Features&FeatureEventIdx != 0,
+		memory: m, size: c.Size, longest: int(most), inFlight: make([]atomic.Bool, n),
+		events: c.Features&FeatureEventIdx != 0, indirect: c.Features&FeatureIndirect != 0,
 		doorbell: doorbell, interrupt: interrupt, needReset: needReset, index: c.Index, observer: c.Observer,
 	}
 	var err error
@@ -143,6 +159,17 @@ func NewQueue(m *memory.Guest, c QueueConfig, doorbell *devices.Event, interrupt
 // Size is the queue's size, in descriptors.
 func (q *Queue) Size() int { return int(q.size) }
 
+// InFlight is the number of chains that the device has and has not given back.
+func (q *Queue) InFlight() int {
+	n := 0
+	for i := range q.inFlight {
+		if q.inFlight[i].Load() {
+			n++
+		}
+	}
+	return n
+}
+
 // AwaitDoorbell waits until the driver has made chains available and said so, or
 // the worker is to end.
 func (q *Queue) AwaitDoorbell() {
@@ -168,6 +195,7 @@ var (
 	errOrder    = errors.New("virtqueue: a readable descriptor after a writable one")
 	errIndirect = errors.New("virtqueue: an indirect descriptor out of place")
 	errMemory   = errors.New("virtqueue: a buffer that is not RAM")
+	errInFlight = errors.New("virtqueue: a chain made available again before the device gave it back")
 )
 
 // Pop takes the next chain of descriptors that the driver made available. It
@@ -190,6 +218,9 @@ func (q *Queue) Pop(c *Chain) bool {
 	if err := q.collect(c, head); err != nil {
 		return q.fail(err)
 	}
+	if q.inFlight[head].Swap(true) {
+		return q.fail(errInFlight)
+	}
 	q.next++
 	if q.observer != nil {
 		q.observer.Popped(q.index, c)
@@ -205,43 +236,53 @@ func (q *Queue) fail(err error) bool {
 	return false
 }
 
-// collect follows the chain from head on.
+// collect follows the chain from head on: through the descriptor table and, if
+// the last descriptor there says so, through an indirect table.
 func (q *Queue) collect(c *Chain, head uint16) error {
 	c.reset(head)
-	table, index, room := q.desc, head, int(q.size)
-	for count := 0; ; count++ {
+	last, err := q.follow(c, q.desc, head, int(q.size), q.indirect)
+	if err != nil || last.flags&descIndirect == 0 {
+		return err
+	}
+	// virtio §2.7.5.3.1.
+	if last.len == 0 || last.len%descriptorSize != 0 {
+		return errIndirect
+	}
+	table, err := q.memory.Slice(last.addr, uint64(last.len))
+	if err != nil {
+		return errMemory
+	}
+	// A driver that made the queue smaller than it could be goes on making
+	// requests as long as the device said that they may be.
+	_, err = q.follow(c, table, 0, q.longest, false)
+	return err
+}
+
+// follow collects the buffers of a chain in one table, from index on. It returns
+// the chain's last descriptor in that table, which is no buffer where it leads to an
+// indirect table; only the descriptor table of a driver that accepted
+// FeatureIndirect has such. A chain of more than most descriptors must be a loop.
+func (q *Queue) follow(c *Chain, table []byte, index uint16, most int, indirect bool) (descriptor, error) {
+	for c.count < most {
 		if int(index) >= len(table)/descriptorSize {
-			return errHead
-		}
-		// No chain is longer than the queue, so one that is must be a loop.
-		// virtio §2.7.5.3.1 binds indirect tables by the same number.
-		if count == room {
-			return errLong
+			return descriptor{}, errHead
 		}
 		d := load(table, index)
 		if d.flags&descIndirect != 0 {
-			// One table, instead of a chain: not inside another, and not
-			// followed by anything. A chain that goes on to it is allowed.
-			// virtio §2.7.5.3.1.
-			if &table[0] != &q.desc[0] || d.flags&descNext != 0 || d.len == 0 || d.len%descriptorSize != 0 {
-				return errIndirect
+			if !indirect || d.flags&descNext != 0 {
+				return d, errIndirect
 			}
-			var err error
-			if table, err = q.memory.Slice(d.addr, uint64(d.len)); err != nil {
-				return errMemory
-			}
-			index = 0
-			room++ // what leads to the table is no part of the request
-			continue
+			return d, nil
 		}
 		if err := c.add(q.memory, d); err != nil {
-			return err
+			return d, err
 		}
 		if d.flags&descNext == 0 {
-			return nil
+			return d, nil
 		}
 		index = d.next
 	}
+	return descriptor{}, errLong
 }
 
 // load copies descriptor i out of a table.
@@ -251,7 +292,8 @@ func load(table []byte, i uint16) descriptor {
 }
 
 // Push gives a chain back to the driver, with the number of bytes that were
-// written to it from its start.
+// written to it from its start. A chain that is not in flight is not the driver's
+// to have, and nothing happens.
 func (q *Queue) Push(c *Chain, written uint32) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -274,6 +316,10 @@ func (q *Queue) PushAll(chains []*Chain, n uint64) {
 }
 
 func (q *Queue) put(head uint16, written uint32) {
+	// Before publish: from then on the driver may make it available again.
+	if !q.inFlight[head].Swap(false) {
+		return
+	}
 	element := q.usedRing[8*int(q.pushed&(q.size-1)):][:8]
 	le.PutUint32(element, uint32(head))
 	le.PutUint32(element[4:], written)

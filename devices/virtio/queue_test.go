@@ -2,7 +2,10 @@ package virtio_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -274,6 +277,15 @@ func TestBrokenRing(t *testing.T) {
 			r.SetDesc(0, table.Addr, 16, virtiotest.Indirect, 0)
 			r.Offer(0)
 		}},
+		{"indirect that is the descriptor table", func(d *virtiotest.Driver, r *virtiotest.Ring) {
+			r.SetDesc(0, r.Desc, 16*8, virtiotest.Indirect, 0)
+			r.Offer(0)
+		}},
+		{"indirect that is a part of the descriptor table", func(d *virtiotest.Driver, r *virtiotest.Ring) {
+			r.SetDesc(0, d.In(1).Addr, 1, virtiotest.Next, 1)
+			r.SetDesc(1, r.Desc+16, 16, virtiotest.Indirect, 0)
+			r.Offer(0)
+		}},
 		{"indirect past its end", func(d *virtiotest.Driver, r *virtiotest.Ring) {
 			table := d.In(16)
 			virtiotest.PutDesc(table.Data, d.In(16).Addr, 16, virtiotest.Next, 1)
@@ -301,6 +313,111 @@ func TestBrokenRing(t *testing.T) {
 				t.Errorf("after the reset: %d bytes; want 5", n)
 			}
 		})
+	}
+}
+
+// An indirect table is for a driver that has accepted the feature.
+func TestIndirectNotAccepted(t *testing.T) {
+	d := virtiotest.Start(t, &echo{}, 0)
+	putIndirect(d, d.Out([]byte("x")), d.In(1))
+	d.Kick(0)
+	d.WaitStatus(virtiotest.StatusNeedsReset)
+}
+
+// warnings counts the warnings of a log.
+type warnings struct {
+	slog.Handler
+	mu  sync.Mutex
+	all []string
+}
+
+func (w *warnings) Enabled(context.Context, slog.Level) bool { return true }
+
+func (w *warnings) Handle(_ context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelWarn {
+		text := r.Message
+		r.Attrs(func(a slog.Attr) bool {
+			text += " " + a.String()
+			return true
+		})
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.all = append(w.all, text)
+	}
+	return nil
+}
+
+// texts are the warnings so far.
+func (w *warnings) texts() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.all)
+}
+
+// A driver that makes a chain available again which the device still has breaks its
+// queue, on both transports: no more chains are in flight than the queue has room
+// for, whatever the driver does.
+func TestChainInFlight(t *testing.T) {
+	for _, transport := range transports {
+		t.Run(transport.name, func(t *testing.T) {
+			e := &echo{holds: true}
+			w := &warnings{}
+			d := transport.start(t, e, slog.New(w))
+			d.SetUp(0)
+			r := d.Rings[0]
+			r.SetDesc(0, d.In(1).Addr, 1, virtiotest.Write, 0)
+			r.SetDesc(1, d.In(1).Addr, 1, virtiotest.Write, 0)
+			r.Offer(0)
+			r.Offer(1)
+			d.Kick(0)
+			for range 1000 {
+				r.Offer(0)
+				d.Kick(0)
+			}
+			d.WaitStatus(virtiotest.StatusNeedsReset)
+			if n := e.env.Queues[0].InFlight(); n > 2 {
+				t.Errorf("%d chains in flight; want 2 at the most", n)
+			}
+			if all := w.texts(); len(all) != 1 {
+				t.Errorf("warnings %q; want one", all)
+			}
+			d.Reset()
+			e.holds = false
+			d.SetUp(0)
+			if n := d.Do(0, d.Out([]byte("again")), d.In(8)); n != 5 {
+				t.Errorf("after the reset: %d bytes; want 5", n)
+			}
+		})
+	}
+}
+
+// A queue larger than the device has it keeps the device from starting; one that
+// is smaller does not.
+func TestQueueSize(t *testing.T) {
+	for _, transport := range transports {
+		for size, ok := range map[uint32]bool{0: false, 1: true, 3: false, 8: true, 16: false, 256: false, 1 << 15: false, 1<<16 - 1: false} {
+			t.Run(fmt.Sprint(transport.name, " ", size), func(t *testing.T) {
+				w := &warnings{}
+				d := transport.start(t, &echo{}, slog.New(w))
+				d.SetStatus(3)
+				d.Accept(virtio.FeatureVersion1)
+				d.SetStatus(0xb)
+				d.AddRings(0)
+				d.Rings[1].Size = int(size)
+				d.Reset()
+				d.SetStatus(3)
+				d.Accept(virtio.FeatureVersion1)
+				d.SetStatus(0xb)
+				d.Enable(1, d.Rings[1])
+				d.SetStatus(0xf)
+				if got := d.Status()&virtiotest.StatusNeedsReset == 0; got != ok {
+					t.Errorf("started: %v; want %v", got, ok)
+				}
+				if all := w.texts(); len(all) != 0 == ok {
+					t.Errorf("warnings: %q", all)
+				}
+			})
+		}
 	}
 }
 

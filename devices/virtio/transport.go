@@ -199,7 +199,7 @@ func (t *transport) activate() error {
 			continue
 		}
 		q, err := NewQueue(t.memory, QueueConfig{
-			Size: setup.size, Desc: setup.desc, Avail: setup.avail, Used: setup.used, Features: t.accepted,
+			Size: setup.size, Max: t.info.Queues[i], Desc: setup.desc, Avail: setup.avail, Used: setup.used, Features: t.accepted,
 			Index: i, Observer: t.observer,
 		}, t.doorbells[i], t.interrupts.queue(i), t.needReset)
 		if err != nil {

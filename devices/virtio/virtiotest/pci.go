@@ -34,6 +34,12 @@ func (m *Message) Route(addr uint64, data uint32) error {
 // capabilities. Each of the messages goes to the driver's Interrupt.
 func NewPCI(t testing.TB, d virtio.Device) (*Driver, *pci.Root, []*Message) {
 	t.Helper()
+	return NewPCILogged(t, d, slog.New(slog.DiscardHandler))
+}
+
+// NewPCILogged is NewPCI with a log.
+func NewPCILogged(t testing.TB, d virtio.Device, log *slog.Logger) (*Driver, *pci.Root, []*Message) {
+	t.Helper()
 	driver := newDriver(t)
 	var messages []*Message
 	var all []devices.Message
@@ -42,7 +48,7 @@ func NewPCI(t testing.TB, d virtio.Device) (*Driver, *pci.Root, []*Message) {
 		messages = append(messages, m)
 		all = append(all, m)
 	}
-	transport, err := virtio.NewPCI(d, virtio.Config{Memory: driver.Memory, Log: slog.New(slog.DiscardHandler)}, all)
+	transport, err := virtio.NewPCI(d, virtio.Config{Memory: driver.Memory, Log: log}, all)
 	if err != nil {
 		t.Fatal(err)
 	}
