@@ -2,6 +2,7 @@ package boot
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/rand"
 	"debug/elf"
 	"encoding/binary"
@@ -9,6 +10,20 @@ import (
 
 	"vmm/memory"
 )
+
+// gzipped is data as gzip compresses it.
+func gzipped(t testing.TB, data []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := w.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
 
 // newGuest is a guest with size bytes of RAM.
 func newGuest(t testing.TB, size uint64) *memory.Guest {
@@ -167,7 +182,7 @@ func start(img *Image, mem *memory.Guest, p Params) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	return l.Enter(p.Cmdline, ACPIAddr)
+	return l.Enter(p.Cmdline, FirmwareAddr)
 }
 
 // bytesAt is a copy of n bytes of guest memory.

@@ -38,6 +38,7 @@ func (l *Loaded) loadBzImage(p Params) error {
 	if err := f.run(); err != nil {
 		return err
 	}
+	l.taken = []memory.Range{kernel}
 	l.header = *h
 	l.header.Code32Start = uint32(code.Start)
 	l.entry.RIP, l.entry.Kernel, l.entry.Initrd = code.Start, kernel, initrd

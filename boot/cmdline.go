@@ -3,8 +3,6 @@ package boot
 import (
 	"fmt"
 	"strings"
-
-	"vmm/memory"
 )
 
 // defaultMaxCmdline is how long a command line may be where the image does not
@@ -15,8 +13,8 @@ func (img *Image) maxCmdline() int {
 	if img.Header == nil {
 		return defaultMaxCmdline
 	}
-	// Whatever the header says, it has to fit between its place and the end
-	// of low memory.
+	// Whatever the header says, it has to fit between its usual place and the
+	// end of low memory.
 	return int(min(img.Header.maxCmdline(), lowMemoryEnd-cmdlineAddr-1))
 }
 
@@ -28,10 +26,4 @@ func checkCmdline(s string, limit int) error {
 		return fmt.Errorf("the kernel command line has %q at character %d; remove it", s[i], i)
 	}
 	return nil
-}
-
-// writeCmdline writes the command line with a final NUL.
-func writeCmdline(mem *memory.Guest, s string) error {
-	_, err := mem.WriteAt(append([]byte(s), 0), cmdlineAddr)
-	return err
 }

@@ -54,11 +54,18 @@ const (
 	maxNotes    = 64 << 10 // bytes
 )
 
-// The note with the PVH entry: XEN_ELFNOTE_PHYS32_ENTRY of
-// include/xen/interface/elfnote.h.
+// Notes that say what a file is. Those of Xen are XEN_ELFNOTE_GUEST_OS and
+// XEN_ELFNOTE_PHYS32_ENTRY of include/xen/interface/elfnote.h; GNU's is
+// NT_GNU_ABI_TAG of <elf.h>, which programs have.
 const (
-	ownerXen = "Xen"
-	notePVH  = 18
+	ownerXen    = "Xen"
+	noteGuestOS = 6
+	notePVH     = 18
+
+	ownerLinux = "Linux"
+
+	ownerGNU = "GNU"
+	noteABI  = 1
 )
 
 // parseELF reads the headers and notes of an ELF file for x86.
@@ -80,10 +87,13 @@ func parseELF(r io.ReaderAt, size int64) (*Executable, error) {
 		if err != nil {
 			return nil, fmt.Errorf("ELF segment %d: %w", i, err)
 		}
+		exe.Segments = append(exe.Segments, s)
+		if s.FileSize == 0 {
+			continue // where it would be does not matter, if it is anywhere
+		}
 		if s.Offset > uint64(size) || s.FileSize > uint64(size)-s.Offset {
 			return nil, fmt.Errorf("truncated: ELF segment %d has %d bytes at %d and the file ends at %d", i, s.FileSize, s.Offset, size)
 		}
-		exe.Segments = append(exe.Segments, s)
 		exe.end = max(exe.end, int64(s.Offset+s.FileSize))
 	}
 	for _, s := range exe.Segments {
@@ -96,11 +106,8 @@ func parseELF(r io.ReaderAt, size int64) (*Executable, error) {
 	return exe, nil
 }
 
-// checkLinux refuses what is no Linux kernel, or one that cannot be loaded.
-func (exe *Executable) checkLinux() error {
-	if exe.isProgram() {
-		return errors.New("an ELF program for an operating system, not a Linux kernel; " + giveKernel)
-	}
+// checkKernel refuses what cannot be loaded, or entered.
+func (exe *Executable) checkKernel() error {
 	if err := exe.checkSegments(); err != nil {
 		return err
 	}
@@ -215,18 +222,44 @@ func (exe *Executable) readNotes(r io.ReaderAt, s Segment) error {
 	return nil
 }
 
-// isProgram reports whether the file is meant to run on an operating system:
-// it asks for a dynamic linker, or nothing in it speaks of a kernel. A kernel
-// has a PVH entry, or lies elsewhere in virtual than in physical memory.
+// Where linkers put a program that is not told where to be: GNU ld and Go's, and
+// LLVM's.
+const (
+	programBase     = 0x40_0000
+	programBaseLLVM = 0x20_0000
+)
+
+// isProgram guesses whether the file is meant to run on an operating system: it
+// asks for a dynamic linker, says which system it was made for, or lies where
+// linkers put programs. A kernel has a PVH entry, or lies elsewhere in virtual
+// than in physical memory.
 func (exe *Executable) isProgram() bool {
+	var lowest *Segment
 	kernel := exe.PVH != nil
-	for _, s := range exe.Segments {
+	for i, s := range exe.Segments {
 		if s.Type == elf.PT_INTERP {
 			return true
 		}
-		kernel = kernel || s.loaded() && s.VAddr != s.PAddr
+		if s.loaded() {
+			kernel = kernel || s.VAddr != s.PAddr
+			if lowest == nil || s.VAddr < lowest.VAddr {
+				lowest = &exe.Segments[i]
+			}
+		}
 	}
-	return !kernel
+	return !kernel && (lowest.VAddr == programBase || lowest.VAddr == programBaseLLVM || exe.Type == elf.ET_DYN || exe.hasNote(ownerGNU, noteABI))
+}
+
+// isLinux reports whether the file says that it is a Linux kernel: by a note of
+// Linux's own, or by what it tells Xen.
+func (exe *Executable) isLinux() bool {
+	return slices.ContainsFunc(exe.Notes, func(n Note) bool {
+		return n.Owner == ownerLinux || n.Owner == ownerXen && n.Type == noteGuestOS && n.text() == "linux"
+	})
+}
+
+func (exe *Executable) hasNote(owner string, kind uint32) bool {
+	return slices.ContainsFunc(exe.Notes, func(n Note) bool { return n.Owner == owner && n.Type == kind })
 }
 
 // checkSegments refuses what cannot be loaded whatever the protocol.
@@ -240,8 +273,8 @@ func (exe *Executable) checkSegments() error {
 		switch {
 		case s.FileSize > s.MemSize || r.End() < r.Start:
 			return fmt.Errorf("ELF segment %d: %d bytes in the file, %d in memory at %#x: the file is damaged", i, s.FileSize, s.MemSize, s.PAddr)
-		case r.Start < highMemory:
-			return fmt.Errorf("ELF segment %d lies at %#x, below 1 MiB, where vmm puts what it tells a kernel; link it higher", i, r.Start)
+		case r.Overlaps(memory.Range{Start: lowMemoryEnd, Size: highMemory - lowMemoryEnd}):
+			return fmt.Errorf("ELF segment %d lies at %#x to %#x, and a PC has no RAM between %#x and 1 MiB; link it elsewhere", i, r.Start, r.End(), uint64(lowMemoryEnd))
 		}
 		for _, o := range loaded {
 			if r.Overlaps(o.memory()) {

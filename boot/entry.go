@@ -33,6 +33,8 @@ type Entry struct {
 	RSP uint64
 	CR3 uint64 // with LongMode
 	GDT Table
+	// CS and DS are the selectors of code and of data, the stack included.
+	CS, DS uint16
 
 	Kernel memory.Range // what the kernel occupies, with the room it needs to start
 	// Offset is how much higher the kernel lies in physical memory than its
@@ -42,6 +44,8 @@ type Entry struct {
 
 	Initrd  memory.Range // Size 0: none
 	Cmdline string
+	// Told is what the kernel is told, and where.
+	Told []Place
 
 	// Unpacker is where the code of a kernel that unpacks itself goes on behind
 	// its payload; 0 for one that does not.

@@ -33,6 +33,9 @@ func (f Format) String() string { return formatNames[f] }
 type Image struct {
 	Name   string
 	Format Format
+	// Packed is how the whole file is compressed, which is unpacked as it is
+	// opened; not what a bzImage has inside.
+	Packed Compression
 	Header *SetupHeader // of a bzImage, and of the ELF kernel that was in it
 	ELF    *Executable  // of an ELF image
 
@@ -54,11 +57,15 @@ type Image struct {
 	file io.Closer
 }
 
-// Reader is what the image is read from, and its size in bytes.
+// Reader is what the image is read from, unpacked, and its size in bytes.
 func (img *Image) Reader() (io.ReaderAt, int64) { return img.r, img.size }
 
-// File is the file that Open opened; nil for an image from elsewhere.
+// File is the file that Open opened; nil for an image from elsewhere, and for one
+// that had to be unpacked.
 func (img *Image) File() *os.File {
+	if img.Packed != Uncompressed {
+		return nil
+	}
 	f, _ := img.file.(*os.File)
 	return f
 }
@@ -120,23 +127,31 @@ func (img *Image) Close() error {
 	return img.file.Close()
 }
 
-// Parse reads the headers of a kernel image of size bytes. The name is for
-// messages. The image reads from r until it is loaded.
+// Parse reads the headers of a kernel image of size bytes, which may be
+// compressed as a whole. The name is for messages. The image reads from r until it
+// is loaded.
 func Parse(name string, r io.ReaderAt, size int64) (*Image, error) {
 	img := &Image{Name: name, r: r, size: size}
-	head := make([]byte, min(size, multibootSearch))
-	if n, err := r.ReadAt(head, 0); n < len(head) {
-		return nil, img.errorf("%w", err)
+	head, err := img.head()
+	if err != nil {
+		return nil, err
 	}
-	var err error
+	if img.Packed = detectCompression(head); img.Packed != Uncompressed {
+		if err := img.unpackWhole(); err != nil {
+			return nil, err
+		}
+		if head, err = img.head(); err != nil {
+			return nil, err
+		}
+	}
 	switch {
-	case size == 0:
+	case img.size == 0:
 		err = errors.New("the file is empty; " + giveKernel)
 	case bytes.HasPrefix(head, []byte(elf.ELFMAG)):
 		err = img.parseExecutable(head)
 	case isBzImage(head):
 		img.Format = BzImage
-		img.Header, err = parseSetupHeader(head, size)
+		img.Header, err = parseSetupHeader(head, img.size)
 	default:
 		img.Format = Flat
 		if err = img.parseMultiboot(head); err == nil && img.Multiboot == nil {
@@ -147,6 +162,39 @@ func Parse(name string, r io.ReaderAt, size int64) (*Image, error) {
 		return nil, img.errorf("%w", err)
 	}
 	return img, nil
+}
+
+// head is the start of the file, as far as a Multiboot header may be.
+func (img *Image) head() ([]byte, error) {
+	head := make([]byte, min(img.size, multibootSearch))
+	if n, err := img.r.ReadAt(head, 0); n < len(head) {
+		return nil, img.errorf("%w", err)
+	}
+	return head, nil
+}
+
+// unpackWhole puts what a compressed file unpacks to in its place.
+func (img *Image) unpackWhole() error {
+	unpacked, err := readPacked(img.Packed, io.NewSectionReader(img.r, 0, img.size))
+	if err != nil {
+		return img.errorf("compressed with %v: %w; get the file anew", img.Packed, err)
+	}
+	img.r, img.size = bytes.NewReader(unpacked), int64(len(unpacked))
+	return nil
+}
+
+// readPacked unpacks all of a file, up to what no kernel exceeds.
+func readPacked(c Compression, packed io.Reader) ([]byte, error) {
+	r, err := decompressor(c, packed)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	unpacked, err := io.ReadAll(io.LimitReader(r, maxUnpacked+1))
+	if err == nil && len(unpacked) > maxUnpacked {
+		err = fmt.Errorf("it unpacks to more than %d MiB, and no kernel does", maxUnpacked>>20)
+	}
+	return unpacked, err
 }
 
 // parseExecutable reads the headers of an ELF file: a Linux kernel, or one for
@@ -162,8 +210,8 @@ func (img *Image) parseExecutable(head []byte) error {
 	}
 	switch {
 	case img.Multiboot == nil:
-		return img.ELF.checkLinux()
-	case img.Multiboot != img.ELF && img.ELF.checkLinux() != nil:
+		return img.ELF.checkKernel()
+	case img.Multiboot != img.ELF && (img.ELF.isProgram() || img.ELF.checkKernel() != nil):
 		img.Format, img.ELF = Flat, nil // as far as vmm is concerned
 	}
 	return nil
@@ -184,7 +232,7 @@ func describe(head []byte) string {
 		return len(head) >= off && bytes.HasPrefix(head[off:], []byte(magic))
 	}
 	if c := detectCompression(head); c != Uncompressed {
-		return fmt.Sprintf("compressed with %v; unpack it first: %s -dc FILE >vmlinux", c, c.program())
+		return fmt.Sprintf("compressed with %v, and what comes out as well; unpack it first: %s -dc FILE", c, c.program())
 	}
 	switch {
 	case has(0x38, "ARM\x64"):

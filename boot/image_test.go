@@ -28,7 +28,6 @@ func TestParseRefuses(t *testing.T) {
 	file := func(segments ...segment) []byte {
 		return elfFile(t, elf.ELFCLASS64, elf.EM_X86_64, 16<<20, segments...)
 	}
-	program := segment{kind: elf.PT_LOAD, vaddr: 0x40_0000, paddr: 0x40_0000, data: make([]byte, 64)}
 	tooMuch := load(16 << 20)
 	tooMuch.memSize = 1 << 63
 	tooMuch.paddr = 1<<63 + 4096
@@ -47,8 +46,11 @@ func TestParseRefuses(t *testing.T) {
 		{"JPEG", append([]byte("\xff\xd8\xff\xe0\x00\x10JFIF"), make([]byte, 9000)...), "a JPEG picture, not a Linux kernel"},
 		{"arm64 Image", arm, "a kernel for arm64, and this is an x86-64 machine"},
 		{"EFI program", append([]byte("MZ"), make([]byte, 600)...), "an EFI program"},
-		{"gzip", []byte("\x1f\x8b\x08\x00"), "unpack it first: gzip -dc"},
-		{"lzop", []byte(lzopMagic), "unpack it first: lzop -dc"},
+		{"damaged gzip", []byte("\x1f\x8b\x08\x00"), "compressed with gzip: unexpected EOF; get the file anew"},
+		{"damaged lzop", []byte(lzopMagic), "compressed with lzo: "},
+		{"text in gzip", gzipped(t, []byte("hello")), "not a Linux kernel"},
+		{"initrd in gzip", gzipped(t, []byte("070701000")), "--initrd"},
+		{"twice compressed", gzipped(t, gzipped(t, good)), "what comes out as well; unpack it first: gzip -dc"},
 		{"initrd", []byte("070701000"), "--initrd"},
 
 		{"cut in the setup code", good[:700], "truncated: the setup code alone is 1024 bytes and the file has 700"},
@@ -65,10 +67,9 @@ func TestParseRefuses(t *testing.T) {
 		{"arm64 ELF", elfFile(t, elf.ELFCLASS64, elf.EM_AARCH64, 0, load(16<<20)), "an ELF file for EM_AARCH64"},
 		{"object file", file(), "without segments"},
 		{"many segments", file(make([]segment, 65)...), "65 segments"},
-		{"static program", file(program), "an ELF program"},
-		{"dynamic program", file(load(16<<20), segment{kind: elf.PT_INTERP, data: []byte("/lib/ld.so\x00")}), "an ELF program"},
 		{"nothing to load", file(pvhNote(16 << 20)), "nothing to load"},
-		{"low segment", file(load(0x8000)), "below 1 MiB"},
+		{"segment where a PC has no RAM", file(load(0x9f000)), "no RAM between 0x9fc00 and 1 MiB"},
+		{"segment from low memory to high", file(segment{kind: elf.PT_LOAD, vaddr: kernelBase, paddr: 0x8000, data: []byte{1}, memSize: 1 << 20}), "no RAM"},
 		{"overlap", file(load(16<<20), load(16<<20+4095)), "ELF segment 1 overlaps another in memory, at 0x1000fff"},
 		{"wrap", file(tooMuch), "damaged"},
 		{"more in the file", moreInFile, "4096 bytes in the file, 1 in memory"},
@@ -143,6 +144,11 @@ func TestProtocols(t *testing.T) {
 	bz32 := bzImage(t, h, nil)
 	load := segment{kind: elf.PT_LOAD, vaddr: kernelBase + 16<<20, paddr: 16 << 20, data: make([]byte, 64)}
 	noPVH := elfFile(t, elf.ELFCLASS64, elf.EM_X86_64, 16<<20, load)
+	flat := func(at uint64, more ...segment) []byte { // mapped to itself, as Unikraft's kernels are
+		return elfFile(t, elf.ELFCLASS64, elf.EM_X86_64, at, append([]segment{{kind: elf.PT_LOAD, vaddr: at, paddr: at, data: make([]byte, 64)}}, more...)...)
+	}
+	linked := segment{kind: elf.PT_INTERP, data: []byte("/lib/ld.so\x00")}
+	abi := segment{kind: elf.PT_NOTE, data: note("GNU", 1, make([]byte, 16))}
 	noEntry := elfFile(t, elf.ELFCLASS64, elf.EM_X86_64, 32<<20, load)
 	elf32 := elfFile(t, elf.ELFCLASS32, elf.EM_386, 16<<20,
 		segment{kind: elf.PT_LOAD, vaddr: 16 << 20, paddr: 16 << 20, data: make([]byte, 64)}, pvhNote(16<<20))
@@ -169,6 +175,18 @@ func TestProtocols(t *testing.T) {
 		{"vmlinux", vmlinux(t), Linux32, 0, "this ELF image has no linux32 entry"},
 		{"vmlinux without PVH", noPVH, Auto, Linux64, ""},
 		{"vmlinux without PVH", noPVH, PVH, 0, "use --boot-protocol linux64"},
+		{"identity-mapped ELF", flat(1 << 20), Auto, Linux64, ""},
+		{"identity-mapped ELF", flat(1 << 20), Linux64, Linux64, ""},
+		{"identity-mapped ELF with PVH", flat(1<<20, pvhNote(1<<20)), Auto, PVH, ""},
+		{"identity-mapped ELF with PVH", flat(1<<20, pvhNote(1<<20)), Linux64, Linux64, ""},
+		{"static program", flat(4 << 20), Auto, 0, "an ELF program for an operating system, not a Linux kernel"},
+		{"static program", flat(4 << 20), Linux64, Linux64, ""},
+		{"static program of LLVM's", flat(2 << 20), Auto, 0, "--boot-protocol linux64"},
+		{"static program elsewhere", flat(1<<20, abi), Auto, 0, "an ELF program"},
+		{"dynamic program", flat(1<<20, linked), Auto, 0, "an ELF program"},
+		{"dynamic program", flat(1<<20, linked), Linux64, Linux64, ""},
+		{"gzipped ELF", gzipped(t, vmlinux(t)), Auto, PVH, ""},
+		{"gzipped bzImage", gzipped(t, packed), Auto, Direct, ""},
 		{"vmlinux without entry", noEntry, Auto, 0, "without a 64-bit entry"},
 		{"32-bit ELF", elf32, Auto, PVH, ""},
 		{"32-bit ELF", elf32, Linux64, 0, "without a 64-bit entry"},

@@ -128,6 +128,9 @@ func (img *Image) inspectPayload(info *KernelInfo) error {
 // inspectELF describes an ELF kernel, and returns the entries that it has.
 func (img *Image) inspectELF(info *KernelInfo) []EntryPoint {
 	info.ELF = newELFInfo(img.ELF)
+	if !img.IsLinux() {
+		return info.ELF.Entries
+	}
 	if r, err := img.relocations(); err == nil {
 		info.Relocations = r.count()
 	}

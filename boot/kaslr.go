@@ -104,6 +104,8 @@ func (l *Loaded) fixed(p Params) string {
 		return "the command line says nokaslr"
 	case l.entry.Mode != LongMode:
 		return fmt.Sprintf("the %v entry has none", l.entry.Protocol)
+	case !l.img.IsLinux():
+		return "nothing in the file says that it is a Linux kernel"
 	case l.img.relocationsSize() == 0:
 		return "the kernel was not built for it (CONFIG_RANDOMIZE_BASE)"
 	}

@@ -3,6 +3,7 @@ package boot
 import (
 	"io"
 	"log/slog"
+	"slices"
 
 	"vmm/memory"
 )
@@ -29,7 +30,8 @@ type Loaded struct {
 	mem    *memory.Guest
 	img    *Image
 	entry  Entry
-	header SetupHeader // what the zero page will hold of it
+	header SetupHeader    // what the zero page will hold of it
+	taken  []memory.Range // by the kernel's parts
 }
 
 // Load writes kernel and initrd into guest memory, which must be all zeros:
@@ -43,6 +45,9 @@ func (img *Image) Load(mem *memory.Guest, p Params) (*Loaded, error) {
 	var err error
 	if p.Protocol, err = img.Choose(p.Protocol); err != nil {
 		return nil, err
+	}
+	if img.isProgram() { // and so was not chosen
+		p.Log.Warn("the kernel looks like a program for an operating system; it is entered as --boot-protocol says", "kernel", img.Name, "protocol", p.Protocol)
 	}
 	l := &Loaded{mem: mem, img: img, entry: Entry{Protocol: p.Protocol}}
 	switch {
@@ -75,29 +80,68 @@ func (l *Loaded) Enter(cmdline string, rsdp uint64) (Entry, error) {
 	if err := checkCmdline(cmdline, l.img.maxCmdline()); err != nil {
 		return Entry{}, err
 	}
-	if err := writeCmdline(l.mem, cmdline); err != nil {
+	r := room{mem: l.mem, taken: append(slices.Clone(l.taken), e.Initrd)}
+	if err := r.writeBIOSData(); err != nil {
 		return Entry{}, err
 	}
-	var err error
-	if e.GDT, err = writeGDT(l.mem, e.Mode); err != nil {
-		return Entry{}, err
+	err := l.tell(&e, &r, cmdline, rsdp)
+	e.Told = r.told
+	return e, err
+}
+
+// tell writes what the kernel is told, and points the registers to it.
+func (l *Loaded) tell(e *Entry, r *room, cmdline string, rsdp uint64) error {
+	words, err := r.place("command line", cmdlineAddr, uint64(len(cmdline))+1)
+	if err != nil {
+		return err
 	}
-	e.RSP = stackTop
+	if _, err := l.mem.WriteAt(append([]byte(cmdline), 0), int64(words)); err != nil {
+		return err
+	}
+	if err := writeGDT(r, e); err != nil {
+		return err
+	}
+	stack, err := r.place("stack", stackAddr, memory.PageSize)
+	if err != nil {
+		return err
+	}
+	e.RSP = stack + memory.PageSize
 	switch e.Protocol {
 	case PVH:
-		e.RBX = startInfoAddr
-		return e, writeStartInfo(l.mem, e, rsdp)
+		if e.RBX, err = r.place("start information (PVH)", startInfoAddr, startInfoEnd-startInfoAddr); err != nil {
+			return err
+		}
+		return writeStartInfo(l.mem, *e, words, rsdp)
 	case Multiboot:
-		e.RAX, e.RBX = multibootEntry, startInfoAddr
-		return e, writeMultibootInfo(l.mem, e)
+		e.RAX = multibootEntry
+		if e.RBX, err = r.place("start information (Multiboot)", startInfoAddr, startInfoEnd-startInfoAddr); err != nil {
+			return err
+		}
+		return writeMultibootInfo(l.mem, *e, words)
 	}
 	if e.Mode == LongMode {
-		if e.CR3, err = writePageTables(l.mem, e.Kernel); err != nil {
-			return Entry{}, err
+		if e.CR3, err = r.place("boot page tables", pageTablesAddr, pageTablesEnd-pageTablesAddr); err != nil {
+			return err
+		}
+		if err := writePageTables(l.mem, e.CR3, e.Kernel); err != nil {
+			return err
 		}
 	}
-	e.RSI = zeroPageAddr
-	return e, writeZeroPage(l.mem, l.header, e, rsdp)
+	if e.RSI, err = r.place("zero page (boot_params)", zeroPageAddr, memory.PageSize); err != nil {
+		return err
+	}
+	return writeZeroPage(l.mem, l.header, *e, words, rsdp)
+}
+
+// isProgram guesses whether the image is a program for an operating system, and no
+// kernel.
+func (img *Image) isProgram() bool {
+	return img.ELF != nil && img.Multiboot == nil && img.ELF.isProgram()
+}
+
+// IsLinux reports whether the image is known to be a Linux kernel.
+func (img *Image) IsLinux() bool {
+	return img.Header != nil || img.ELF != nil && img.ELF.isLinux()
 }
 
 // Choose is the protocol to enter the kernel by: the best that the image has for
@@ -110,6 +154,8 @@ func (img *Image) Choose(p Protocol) (Protocol, error) {
 		return PVH, nil
 	case img.Multiboot != nil:
 		return Multiboot, nil
+	case img.isProgram():
+		return Auto, img.errorf("an ELF program for an operating system, not a Linux kernel; %s, or say how to enter it: --boot-protocol linux64", giveKernel)
 	case img.Format == ELF:
 		return Linux64, nil
 	case !img.Header.has64():

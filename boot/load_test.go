@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"vmm/memory"
 )
@@ -27,7 +28,10 @@ func e820(page []byte) []mapEntry {
 	return entries
 }
 
-var compareMap = cmp.AllowUnexported(mapEntry{})
+var (
+	compareMap = cmp.AllowUnexported(mapEntry{})
+	ignoreTold = cmpopts.IgnoreFields(Entry{}, "Told") // which TestRoom looks at
+)
 
 func TestLoadBzImage(t *testing.T) {
 	const mib = 1 << 20
@@ -76,13 +80,14 @@ func TestLoadBzImage(t *testing.T) {
 			}
 			want := tt.want
 			want.Protocol, want.Cmdline = tt.protocol, "quiet"
-			want.RSI, want.RSP = zeroPageAddr, stackTop
+			want.RSI, want.RSP = zeroPageAddr, stackAddr+memory.PageSize
+			want.CS, want.DS = 0x10, 0x18
 			want.GDT = Table{Base: gdtAddr, Limit: 47}
 			want.Initrd = memory.Range{Start: size - 8192, Size: 5000}
 			if tt.header.Version >= 0x208 {
 				want.Unpacker = want.Kernel.Start + codeSize + 5 // behind the payload
 			}
-			if diff := cmp.Diff(want, e); diff != "" {
+			if diff := cmp.Diff(want, e, ignoreTold); diff != "" {
 				t.Errorf("entry (-want +got):\n%s", diff)
 			}
 			code := file[1024:]
@@ -100,7 +105,7 @@ func TestLoadBzImage(t *testing.T) {
 				name      string
 				got, want uint64
 			}{
-				{"acpi_rsdp_addr", le.Uint64(page[0x70:]), ACPIAddr},
+				{"acpi_rsdp_addr", le.Uint64(page[0x70:]), FirmwareAddr},
 				{"ext_ramdisk_image", uint64(le.Uint32(page[0xc0:])), 0},
 				{"sentinel", uint64(page[0x1ef]), 0},
 				{"vid_mode", uint64(le.Uint16(page[0x1fa:])), 0xffff},
@@ -121,7 +126,8 @@ func TestLoadBzImage(t *testing.T) {
 			}
 			wantMap := []mapEntry{
 				{memory.Range{Start: 0, Size: 0x9fc00}, 1},
-				{memory.Range{Start: 0x9fc00, Size: 0x60400}, 2},
+				{memory.Range{Start: 0x9fc00, Size: 0x400}, 2},
+				{memory.Range{Start: 0xf0000, Size: 0x10000}, 2},
 				{memory.Range{Start: mib, Size: size - mib}, 1},
 			}
 			if diff := cmp.Diff(wantMap, e820(page), compareMap); diff != "" {
@@ -143,7 +149,8 @@ func TestLoadAboveHole(t *testing.T) {
 	}
 	want := []mapEntry{
 		{memory.Range{Start: 0, Size: 0x9fc00}, 1},
-		{memory.Range{Start: 0x9fc00, Size: 0x60400}, 2},
+		{memory.Range{Start: 0x9fc00, Size: 0x400}, 2},
+		{memory.Range{Start: 0xf0000, Size: 0x10000}, 2},
 		{memory.Range{Start: 1 << 20, Size: 3<<30 - 1<<20}, 1},
 		{memory.Range{Start: 4 << 30, Size: 2 << 30}, 1},
 	}
@@ -184,10 +191,13 @@ func TestLoadELF(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := tt.want
-			want.Protocol, want.RSP = tt.protocol, stackTop
-			want.GDT = Table{Base: gdtAddr, Limit: 47}
+			want.Protocol, want.RSP = tt.protocol, stackAddr+memory.PageSize
+			want.GDT, want.CS, want.DS = Table{Base: gdtAddr, Limit: 39}, 0x08, 0x10
+			if tt.protocol == Linux64 {
+				want.GDT, want.CS, want.DS = Table{Base: gdtAddr, Limit: 47}, 0x10, 0x18
+			}
 			want.Initrd = memory.Range{Start: size - 4096, Size: 4096}
-			if diff := cmp.Diff(want, e); diff != "" {
+			if diff := cmp.Diff(want, e, ignoreTold); diff != "" {
 				t.Errorf("entry (-want +got):\n%s", diff)
 			}
 		})
@@ -201,7 +211,7 @@ func TestLoadELF(t *testing.T) {
 		t.Errorf("memory holds %q at the ends of the segments", got)
 	}
 	page := bytesAt(t, mem, zeroPageAddr, memory.PageSize)
-	if magic := string(page[0x202:0x206]); magic != "HdrS" || page[0x210] != 0xff || binary.LittleEndian.Uint64(page[0x70:]) != ACPIAddr {
+	if magic := string(page[0x202:0x206]); magic != "HdrS" || page[0x210] != 0xff || binary.LittleEndian.Uint64(page[0x70:]) != FirmwareAddr {
 		t.Errorf("zero page: header %q, type_of_loader %#x, acpi_rsdp_addr %#x", magic, page[0x210], page[0x70:0x78])
 	}
 }
@@ -227,8 +237,8 @@ func TestStartInfo(t *testing.T) {
 		{"flags", uint64(le.Uint32(info[8:])), 0},
 		{"nr_modules", uint64(le.Uint32(info[12:])), 1},
 		{"cmdline_paddr", le.Uint64(info[24:]), cmdlineAddr},
-		{"rsdp_paddr", le.Uint64(info[32:]), ACPIAddr},
-		{"memmap_entries", uint64(le.Uint32(info[48:])), 4},
+		{"rsdp_paddr", le.Uint64(info[32:]), FirmwareAddr},
+		{"memmap_entries", uint64(le.Uint32(info[48:])), 5},
 		{"module paddr", le.Uint64(bytesAt(t, mem, modules, 8)), e.Initrd.Start},
 		{"module size", le.Uint64(bytesAt(t, mem, modules+8, 8)), 4096},
 	} {
@@ -237,7 +247,7 @@ func TestStartInfo(t *testing.T) {
 		}
 	}
 	var got []mapEntry
-	for i := range uint64(4) {
+	for i := range uint64(5) {
 		b := bytesAt(t, mem, memmap+24*i, 24)
 		got = append(got, mapEntry{memory.Range{Start: le.Uint64(b), Size: le.Uint64(b[8:])}, le.Uint32(b[16:])})
 	}

@@ -164,15 +164,16 @@ func (img *Image) multibootCmdline(words string) string {
 	return name + " " + words
 }
 
-// writeMultibootInfo writes the structure and what it leads to.
-func writeMultibootInfo(mem *memory.Guest, e Entry) error {
+// writeMultibootInfo writes the structure, to where RBX points, and what it leads
+// to.
+func writeMultibootInfo(mem *memory.Guest, e Entry, cmdline uint64) error {
 	info := multibootInfo{
 		Flags:    mbiMemory | mbiCmdline | mbiMmap | mbiLoaderName,
 		MemLower: lowMemoryEnd >> 10,
 		MemUpper: uint32(lowRAM(mem).Size >> 10),
-		Cmdline:  cmdlineAddr,
+		Cmdline:  uint32(cmdline),
 	}
-	next := uint64(startInfoAddr + binary.Size(info))
+	next := e.RBX + uint64(binary.Size(info))
 	write := func(v any) (uint32, error) {
 		at := next
 		next += uint64(binary.Size(v))
@@ -199,5 +200,5 @@ func writeMultibootInfo(mem *memory.Guest, e Entry) error {
 		}
 	}
 	info.MmapLength = uint32(next) - info.MmapAddr
-	return writeStruct(mem, startInfoAddr, &info)
+	return writeStruct(mem, e.RBX, &info)
 }

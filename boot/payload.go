@@ -105,7 +105,7 @@ func (img *Image) PayloadReader() (*io.SectionReader, error) {
 func (img *Image) Unpacked(r io.ReaderAt, size int64, file io.Closer) (*Image, error) {
 	exe, err := parseELF(r, size)
 	if err == nil {
-		err = exe.checkLinux()
+		err = exe.checkKernel()
 	}
 	if err != nil {
 		return nil, img.errorf("payload: %w", err)

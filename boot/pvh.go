@@ -36,15 +36,15 @@ type startMemory struct {
 
 const startMagic = 0x336e_c578 // "xEn3" with the high bit of the E set
 
-// writeStartInfo writes the start_info and what it leads to.
-func writeStartInfo(mem *memory.Guest, e Entry, rsdp uint64) error {
+// writeStartInfo writes the start_info, to where RBX points, and what it leads to.
+func writeStartInfo(mem *memory.Guest, e Entry, cmdline, rsdp uint64) error {
 	info := startInfo{
 		Magic:       startMagic,
 		Version:     1,
-		CmdlineAddr: cmdlineAddr,
+		CmdlineAddr: cmdline,
 		RSDPAddr:    rsdp,
 	}
-	next := uint64(startInfoAddr + binary.Size(info))
+	next := e.RBX + uint64(binary.Size(info))
 	if e.Initrd.Size > 0 {
 		module := startModule{Addr: e.Initrd.Start, Size: e.Initrd.Size}
 		info.NrModules, info.ModlistAddr = 1, next
@@ -62,7 +62,7 @@ func writeStartInfo(mem *memory.Guest, e Entry, rsdp uint64) error {
 		next += uint64(binary.Size(entry))
 		info.MemmapEntries++
 	}
-	return writeStruct(mem, startInfoAddr, &info)
+	return writeStruct(mem, e.RBX, &info)
 }
 
 // writeStruct writes a structure, little-endian, at a guest-physical address.

@@ -11,8 +11,7 @@ import (
 var le = binary.LittleEndian
 
 // Descriptors of the boot GDT: flat, present, privilege level 0. Intel SDM
-// vol. 3 §3.4.5. Selectors 0x10 and 0x18 are those that
-// Documentation/arch/x86/boot.rst prescribes.
+// vol. 3 §3.4.5.
 const (
 	descCode64 = 0x00af_9b00_0000_ffff
 	descCode32 = 0x00cf_9b00_0000_ffff
@@ -20,19 +19,39 @@ const (
 	descTSS    = 0x0000_8b00_0000_0067
 )
 
-// writeGDT writes the descriptor table for a mode and says where it lies.
-func writeGDT(mem *memory.Guest, mode Mode) (Table, error) {
+// Selectors at a kernel's entry. Documentation/arch/x86/boot.rst prescribes those
+// of Linux: __BOOT_CS and __BOOT_DS. The other protocols leave them open, and
+// kernels that keep them in SS or CS after they have loaded a table of their own
+// expect those that GRUB, QEMU, Xen and Firecracker use: the first two.
+const (
+	linuxCS, linuxDS = 0x10, 0x18
+	firstCS, firstDS = 0x08, 0x10
+)
+
+// writeGDT writes the descriptor table for the mode and protocol of an entry, and
+// says in it where the table lies and which selectors to use.
+func writeGDT(r *room, e *Entry) error {
 	code := uint64(descCode32)
-	if mode == LongMode {
+	if e.Mode == LongMode {
 		code = descCode64
 	}
-	descriptors := []uint64{0, 0, code, descData, descTSS, 0}
+	descriptors := []uint64{0, code, descData, descTSS, 0}
+	e.CS, e.DS = firstCS, firstDS
+	if e.Protocol != PVH && e.Protocol != Multiboot {
+		descriptors = []uint64{0, 0, code, descData, descTSS, 0}
+		e.CS, e.DS = linuxCS, linuxDS
+	}
+	at, err := r.place("boot GDT", gdtAddr, memory.PageSize)
+	if err != nil {
+		return err
+	}
 	for i, d := range descriptors {
-		if err := mem.PutUint64(gdtAddr+uint64(i)*8, d); err != nil {
-			return Table{}, err
+		if err := r.mem.PutUint64(at+uint64(i)*8, d); err != nil {
+			return err
 		}
 	}
-	return Table{Base: gdtAddr, Limit: uint16(len(descriptors)*8 - 1)}, nil
+	e.GDT = Table{Base: at, Limit: uint16(len(descriptors)*8 - 1)}
+	return nil
 }
 
 // Bits of page-table entries. Intel SDM vol. 3 §4.5.4.
@@ -43,11 +62,11 @@ const (
 )
 
 // writePageTables maps the first 4 GiB to themselves, and the kernel where it
-// lies above, and returns what goes into CR3. The 64-bit boot protocol asks for
-// the kernel, the zero page and the command line.
-func writePageTables(mem *memory.Guest, kernel memory.Range) (uint64, error) {
-	t := pageTables{mem: mem, next: pageTablesAddr}
-	root := t.alloc()
+// lies above, with tables from the address root on. The 64-bit boot protocol asks
+// for the kernel, the zero page and the command line.
+func writePageTables(mem *memory.Guest, root uint64, kernel memory.Range) error {
+	t := pageTables{mem: mem, next: root, end: root + pageTablesEnd - pageTablesAddr}
+	t.alloc() // the root
 	const gib = 1 << 30
 	for at := uint64(0); at < 4*gib; at += gib {
 		t.mapGigabyte(root, at)
@@ -55,7 +74,7 @@ func writePageTables(mem *memory.Guest, kernel memory.Range) (uint64, error) {
 	for at := max(kernel.Start&^(gib-1), 4*gib); at < kernel.End(); at += gib {
 		t.mapGigabyte(root, at)
 	}
-	return root, t.err
+	return t.err
 }
 
 // pageTables are page tables in the making. The memory for them is zero to
@@ -63,6 +82,7 @@ func writePageTables(mem *memory.Guest, kernel memory.Range) (uint64, error) {
 type pageTables struct {
 	mem  *memory.Guest
 	next uint64 // the next page to use for a table
+	end  uint64 // of the room for them
 	err  error  // the first one
 }
 
@@ -70,7 +90,7 @@ type pageTables struct {
 func (t *pageTables) alloc() uint64 {
 	table := t.next
 	t.next += memory.PageSize
-	if t.next > pageTablesEnd && t.err == nil {
+	if t.next > t.end && t.err == nil {
 		t.err = errors.New("the kernel is too large for the page tables that it starts with")
 	}
 	return table

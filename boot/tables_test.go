@@ -12,8 +12,8 @@ import (
 // to itself. Intel SDM vol. 3 §4.5.
 func TestPageTables(t *testing.T) {
 	mem := newGuest(t, 1<<20)
-	cr3, err := writePageTables(mem, memory.Range{Start: 16 << 20, Size: 1 << 20})
-	if err != nil {
+	const cr3 = pageTablesAddr
+	if err := writePageTables(mem, cr3, memory.Range{Start: 16 << 20, Size: 1 << 20}); err != nil {
 		t.Fatal(err)
 	}
 	for addr := uint64(0); addr < 4<<30; addr += 2 << 20 {
@@ -27,8 +27,7 @@ func TestPageTables(t *testing.T) {
 
 	// A kernel above that, across the end of what a page of a table holds.
 	mem = newGuest(t, 1<<20)
-	cr3, err = writePageTables(mem, memory.Range{Start: 512<<30 - 4<<20, Size: 8 << 20})
-	if err != nil {
+	if err := writePageTables(mem, cr3, memory.Range{Start: 512<<30 - 4<<20, Size: 8 << 20}); err != nil {
 		t.Fatal(err)
 	}
 	for addr := uint64(511 << 30); addr < 513<<30; addr += 2 << 20 {
@@ -36,7 +35,7 @@ func TestPageTables(t *testing.T) {
 			t.Fatalf("%#x: entry %#x; want a writable 2 MiB page", addr, pte)
 		}
 	}
-	if _, err := writePageTables(newGuest(t, 1<<20), memory.Range{Start: 8 << 30, Size: 32 << 30}); err == nil {
+	if err := writePageTables(newGuest(t, 1<<20), cr3, memory.Range{Start: 8 << 30, Size: 32 << 30}); err == nil {
 		t.Error("a kernel of 32 GiB has page tables")
 	}
 }
@@ -64,20 +63,36 @@ func walk(t *testing.T, mem *memory.Guest, cr3, addr uint64) uint64 {
 	panic("not reached")
 }
 
-// Descriptors as the protocols prescribe them: flat, of the mode's kind.
+// Descriptors as the protocols prescribe them: flat, of the mode's kind, at the
+// selectors of the protocol.
 func TestGDT(t *testing.T) {
-	mem := newGuest(t, 1<<20)
-	for mode, code := range map[Mode]uint64{
-		LongMode:      0x00af_9b00_0000_ffff, // G, L, present, execute/read
-		ProtectedMode: 0x00cf_9b00_0000_ffff, // G, D
+	const (
+		code64 = 0x00af_9b00_0000_ffff // G, L, present, execute/read
+		code32 = 0x00cf_9b00_0000_ffff // G, D
+	)
+	for _, tt := range []struct {
+		protocol Protocol
+		mode     Mode
+		cs, ds   uint16
+		code     uint64
+	}{
+		{Direct, LongMode, 0x10, 0x18, code64},
+		{Linux64, LongMode, 0x10, 0x18, code64},
+		{Linux32, ProtectedMode, 0x10, 0x18, code32},
+		{PVH, ProtectedMode, 0x08, 0x10, code32},
+		{Multiboot, ProtectedMode, 0x08, 0x10, code32},
 	} {
-		table, err := writeGDT(mem, mode)
-		if err != nil {
+		mem := newGuest(t, 1<<20)
+		e := Entry{Protocol: tt.protocol, Mode: tt.mode}
+		if err := writeGDT(&room{mem: mem}, &e); err != nil {
 			t.Fatal(err)
 		}
-		for selector, want := range map[uint64]uint64{0: 0, 0x10: code, 0x18: 0x00cf_9300_0000_ffff} {
-			if got, err := mem.Uint64(table.Base + selector); got != want || err != nil || selector+7 > uint64(table.Limit) {
-				t.Errorf("mode %d, selector %#x: %#x, %v, limit %#x; want %#x", mode, selector, got, err, table.Limit, want)
+		if e.CS != tt.cs || e.DS != tt.ds {
+			t.Errorf("%v: selectors %#x and %#x; want %#x and %#x", tt.protocol, e.CS, e.DS, tt.cs, tt.ds)
+		}
+		for selector, want := range map[uint16]uint64{0: 0, tt.cs: tt.code, tt.ds: 0x00cf_9300_0000_ffff} {
+			if got, err := mem.Uint64(e.GDT.Base + uint64(selector)); got != want || err != nil || selector+7 > e.GDT.Limit {
+				t.Errorf("%v, selector %#x: %#x, %v, limit %#x; want %#x", tt.protocol, selector, got, err, e.GDT.Limit, want)
 			}
 		}
 	}
@@ -90,10 +105,10 @@ func TestLayout(t *testing.T) {
 		{Start: gdtAddr, Size: 48},
 		{Start: startInfoAddr, Size: 56 + 32 + 128*24},
 		{Start: zeroPageAddr, Size: memory.PageSize},
-		{Start: stackTop - memory.PageSize, Size: memory.PageSize},
+		{Start: stackAddr, Size: memory.PageSize},
 		{Start: pageTablesAddr, Size: 6 * memory.PageSize},
 		{Start: cmdlineAddr, Size: lowMemoryEnd - cmdlineAddr},
-		{Start: ACPIAddr, Size: ACPISize},
+		{Start: FirmwareAddr, Size: FirmwareSize},
 		{Start: highMemory, Size: 1},
 	}
 	for i, a := range pieces {

@@ -88,6 +88,7 @@ func (l *Loaded) loadELF(exe *Executable, p Params) error {
 	for _, s := range exe.Segments {
 		// What a segment has in memory beyond the file is zero already.
 		if s.loaded() {
+			l.taken = append(l.taken, memory.Range{Start: s.PAddr + l.entry.Offset, Size: s.MemSize})
 			if err := f.add(s.PAddr+l.entry.Offset, l.img.r, l.img.Sealed, int64(s.Offset), s.FileSize, l.img.named); err != nil {
 				return err
 			}

@@ -24,14 +24,14 @@ const (
 	heapEnd         = 0xfe00 // heap_end_ptr: the recommended end, less 0x200
 )
 
-// writeZeroPage writes struct boot_params: the setup header with the loader's
-// fields filled in, and the memory map.
-func writeZeroPage(mem *memory.Guest, h SetupHeader, e Entry, rsdp uint64) error {
+// writeZeroPage writes struct boot_params, to where RSI points: the setup header
+// with the loader's fields filled in, and the memory map.
+func writeZeroPage(mem *memory.Guest, h SetupHeader, e Entry, cmdline, rsdp uint64) error {
 	h.TypeOfLoader = loaderUndefined
 	h.VidMode = vidModeNormal
 	h.LoadFlags |= canUseHeap
 	h.HeapEndPtr = heapEnd
-	h.CmdLinePtr = cmdlineAddr
+	h.CmdLinePtr = uint32(cmdline)
 	h.RamdiskImage = uint32(e.Initrd.Start)
 	h.RamdiskSize = uint32(e.Initrd.Size)
 
@@ -49,6 +49,6 @@ func writeZeroPage(mem *memory.Guest, h SetupHeader, e Entry, rsdp uint64) error
 		le.PutUint64(table[i*e820EntrySize+8:], m.Size)
 		le.PutUint32(table[i*e820EntrySize+16:], m.kind)
 	}
-	_, err := mem.WriteAt(page, zeroPageAddr)
+	_, err := mem.WriteAt(page, int64(e.RSI))
 	return err
 }

@@ -3,6 +3,14 @@ package cpuid
 // execute executes CPUID.
 func execute(leaf, subleaf uint32) (eax, ebx, ecx, edx uint32)
 
+// Execute is what CPUID says of a leaf and subleaf on this processor, which is
+// taken to have it.
+func Execute(leaf, subleaf uint32) Leaf {
+	l := Leaf{Function: leaf, Index: subleaf}
+	l.EAX, l.EBX, l.ECX, l.EDX = execute(leaf, subleaf)
+	return l
+}
+
 // Host is what CPUID says on this processor, of the leaves of others, which
 // stand for those that matter, and of its own first of each range.
 func Host(others []Leaf) []Leaf {

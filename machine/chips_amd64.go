@@ -135,13 +135,16 @@ func showIOAPIC(c kvm.IRQChipState) Shown {
 	return s
 }
 
+// picIMR is where struct kvm_pic_state of <asm/kvm.h> has the interrupt mask.
+const picIMR = 2
+
 // showPIC decodes struct kvm_pic_state of <asm/kvm.h>.
 func showPIC(c kvm.IRQChipState) []ShownRegister {
 	var all []ShownRegister
 	for _, r := range []struct {
 		at   int
 		name string
-	}{{1, "IRR"}, {2, "IMR"}, {3, "ISR"}, {5, "vector base"}, {14, "ELCR"}} {
+	}{{1, "IRR"}, {picIMR, "IMR"}, {3, "ISR"}, {5, "vector base"}, {14, "ELCR"}} {
 		meaning := ""
 		if r.name != "vector base" {
 			var inputs []string

@@ -20,13 +20,6 @@ const (
 	rflagsFixed = 1 << 1 // always 1
 )
 
-// Selectors of the boot GDT. Documentation/arch/x86/boot.rst, "64-bit Boot
-// Protocol": __BOOT_CS and __BOOT_DS.
-const (
-	bootCS = 0x10
-	bootDS = 0x18
-)
-
 // setUp brings a vCPU into the state that firmware leaves it in, without the
 // registers that a boot protocol decides. Application processors stay as they
 // come out of reset and wait for the guest to start them.
@@ -50,8 +43,8 @@ func (c *cpu) enter(e boot.Entry) error {
 	// Flat segments. Type 0xb is execute/read, accessed; 3 read/write,
 	// accessed: VMX insists on the accessed bit, and on a busy TSS even where
 	// none is used. Intel SDM vol. 3 §27.3.1.2.
-	code := kvm.Segment{Limit: 0xffff_ffff, Selector: bootCS, Type: 0xb, Present: 1, S: 1, G: 1}
-	data := kvm.Segment{Limit: 0xffff_ffff, Selector: bootDS, Type: 3, Present: 1, S: 1, G: 1, DB: 1}
+	code := kvm.Segment{Limit: 0xffff_ffff, Selector: e.CS, Type: 0xb, Present: 1, S: 1, G: 1}
+	data := kvm.Segment{Limit: 0xffff_ffff, Selector: e.DS, Type: 3, Present: 1, S: 1, G: 1, DB: 1}
 	if e.Mode == boot.LongMode {
 		code.L = 1
 		s.CR0 = cr0PE | cr0ET | cr0NE | cr0PG

@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"slices"
 
+	"vmm/cpuid"
 	"vmm/kvm"
 )
 
@@ -16,12 +17,17 @@ const (
 	leafTopologyV2  = 0x1f
 	leafKVM         = 0x4000_0000 // the hypervisor's signature
 	leafKVMTiming   = 0x4000_0010 // frequencies, as VMware defined it
+	leafExtended    = 0x8000_0000 // the highest leaf of this range
 	leafAMDFeatures = 0x8000_0001
+	leafBrand       = 0x8000_0002 // and the two that follow
 	leafAMDSize     = 0x8000_0008
 	leafAMDCache    = 0x8000_001d
 	leafAMDTopology = 0x8000_001e
 	leafAMDTopoV2   = 0x8000_0026
 )
+
+// brandLeaves is how many leaves the processor's name has.
+const brandLeaves = 3
 
 // Feature bits.
 const (
@@ -36,13 +42,14 @@ const apicBusKHz = 1_000_000
 
 // guestCPUID is what CPUID says on processor id of count. It is what KVM supports
 // on this host, with a topology of one package, count cores and a thread each.
-// tscKHz is the frequency of the time-stamp counter, 0 when not known.
+// tscKHz is the frequency of the time-stamp counter, 0 when not known; deadline
+// says that the local APIC's timer can wait for a value of it.
 //
 // Leaf 0x15, Intel's own for that frequency, stays empty: Linux takes the
 // crystal in it for the APIC timer's clock and multiplies in 32 bits, which
 // leaves no room for both KVM's 1 GHz and a precise ratio. Linux has the
 // frequency from kvmclock, and others look at leaf 0x40000010.
-func guestCPUID(supported []kvm.CPUIDEntry, id, count int, tscKHz uint32) []kvm.CPUIDEntry {
+func guestCPUID(supported []kvm.CPUIDEntry, id, count int, tscKHz uint32, deadline bool) []kvm.CPUIDEntry {
 	apicID := uint32(id)
 	// APIC IDs of one package differ in this many low bits.
 	idBits := uint32(bits.Len(uint(count - 1)))
@@ -60,7 +67,11 @@ func guestCPUID(supported []kvm.CPUIDEntry, id, count int, tscKHz uint32) []kvm.
 			continue // leaf 0xb says the same
 		case leafFeatures:
 			e.EBX = e.EBX&0x0000_ffff | apicID<<24 | uint32(count)<<16
-			e.ECX |= ecxHypervisor | ecxTSCDeadline
+			e.ECX |= ecxHypervisor
+			e.ECX &^= ecxTSCDeadline // KVM says it elsewhere: KVM api.rst §4.46
+			if deadline {
+				e.ECX |= ecxTSCDeadline
+			}
 			e.EDX &^= edxHTT
 			if count > 1 {
 				e.EDX |= edxHTT
@@ -131,4 +142,22 @@ func isAMD(leaves []kvm.CPUIDEntry) bool {
 	}
 	const auth, hygo = 0x6874_7541, 0x6f67_7948 // "Auth", "Hygo"
 	return leaves[i].EBX == auth || leaves[i].EBX == hygo
+}
+
+// withBrand adds what KVM leaves out of the leaves that it supports: the
+// processor's name, 48 characters in three leaves, which is the host's own. Linux
+// shows it as the model name. Intel SDM vol. 2, CPUID, "The Processor Brand String
+// Method".
+func withBrand(supported []kvm.CPUIDEntry) []kvm.CPUIDEntry {
+	if cpuid.Execute(leafExtended, 0).EAX < leafBrand+brandLeaves-1 {
+		return supported
+	}
+	leaves := slices.DeleteFunc(slices.Clone(supported), func(e kvm.CPUIDEntry) bool {
+		return e.Function >= leafBrand && e.Function < leafBrand+brandLeaves
+	})
+	for i := range uint32(brandLeaves) {
+		l := cpuid.Execute(leafBrand+i, 0)
+		leaves = append(leaves, kvm.CPUIDEntry{Function: l.Function, EAX: l.EAX, EBX: l.EBX, ECX: l.ECX, EDX: l.EDX})
+	}
+	return leaves
 }

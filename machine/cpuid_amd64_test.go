@@ -1,7 +1,10 @@
 package machine
 
 import (
+	"bytes"
 	"fmt"
+	"os"
+	"strings"
 	"testing"
 
 	"vmm/kvm"
@@ -55,7 +58,7 @@ func TestCPUID(t *testing.T) {
 		for _, count := range []int{1, 2, 3, 4, 64} {
 			for id := range count {
 				t.Run(fmt.Sprintf("%#x, %d of %d", vendor, id, count), func(t *testing.T) {
-					leaves := guestCPUID(host(vendor), id, count, khz)
+					leaves := guestCPUID(host(vendor), id, count, khz, true)
 					want := func(what string, got, want uint32) {
 						t.Helper()
 						if got != want {
@@ -122,10 +125,47 @@ func TestCPUID(t *testing.T) {
 }
 
 func TestCPUIDWithoutTSCFrequency(t *testing.T) {
-	for _, e := range guestCPUID(host(intel), 0, 1, 0) {
+	for _, e := range guestCPUID(host(intel), 0, 1, 0, true) {
 		if e.Function == leafKVMTiming {
 			t.Errorf("a leaf of frequencies, %+v, and none is known", e)
 		}
+	}
+}
+
+// The TSC deadline timer is there where KVM has it, whatever it says of the leaf.
+func TestCPUIDDeadlineTimer(t *testing.T) {
+	claims := host(intel)
+	claims[1].ECX |= ecxTSCDeadline
+	for _, supported := range [][]kvm.CPUIDEntry{host(intel), claims} {
+		for _, deadline := range []bool{false, true} {
+			f := find(t, guestCPUID(supported, 0, 1, 0, deadline), leafFeatures, 0)
+			if got := f.ECX&ecxTSCDeadline != 0; got != deadline {
+				t.Errorf("deadline timer %v; want %v", got, deadline)
+			}
+		}
+	}
+}
+
+// The processor's name is the host's, each leaf of it once.
+func TestCPUIDBrand(t *testing.T) {
+	supported := append(host(amd), kvm.CPUIDEntry{Function: leafBrand}, kvm.CPUIDEntry{Function: leafBrand + 1}, kvm.CPUIDEntry{Function: leafBrand + 2})
+	var name []byte
+	for _, e := range withBrand(supported) {
+		if e.Function < leafBrand || e.Function >= leafBrand+brandLeaves {
+			continue
+		}
+		for _, r := range []uint32{e.EAX, e.EBX, e.ECX, e.EDX} {
+			name = le.AppendUint32(name, r)
+		}
+	}
+	info, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, model, _ := strings.Cut(string(info), "model name\t: ")
+	model, _, _ = strings.Cut(model, "\n")
+	if got := strings.TrimSpace(string(bytes.TrimRight(name, "\x00"))); len(name) != 48 || got != model {
+		t.Errorf("the guest's processor is %q; the host's is %q", got, model)
 	}
 }
 

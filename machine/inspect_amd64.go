@@ -30,7 +30,7 @@ func kvmPorts() []Area {
 }
 
 // ACPI are the firmware's tables, as they are in guest memory now.
-func (m *Machine) ACPI() ([]acpi.Found, error) { return acpi.Read(m.memory, boot.ACPIAddr) }
+func (m *Machine) ACPI() ([]acpi.Found, error) { return acpi.Read(m.memory, boot.FirmwareAddr) }
 
 // Translate walks a vCPU's page tables for a linear address. The processors are
 // held meanwhile.

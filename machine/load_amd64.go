@@ -102,7 +102,7 @@ func (m *Machine) enterKernel(k *kernel) (boot.Entry, error) {
 	if k.err != nil {
 		return boot.Entry{}, k.err
 	}
-	entry, err := k.loaded.Enter(m.cmdline(k.cmdline), boot.ACPIAddr)
+	entry, err := k.loaded.Enter(m.cmdline(k.cmdline), boot.FirmwareAddr)
 	if err != nil {
 		return boot.Entry{}, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"vmm/boot"
 	"vmm/boot/acpi"
+	"vmm/boot/mptable"
 	"vmm/devices"
 	"vmm/devices/boottimer"
 	"vmm/devices/debugexit"
@@ -183,12 +184,31 @@ func (m *Machine) addBoard(system *kvm.System) error {
 // addInterrupts adds the interrupt controllers. They come after memory: KVM,
 // asked to change memory, waits until nobody reads what it changed before, and
 // these change much. The other order costs 5 ms.
-func (m *Machine) addInterrupts() error { return m.vm.CreateIRQChip() }
+//
+// The PICs are left with all of their inputs masked, as firmware does: a kernel
+// that takes interrupts before it has set them up would take the serial port's
+// as an exception.
+func (m *Machine) addInterrupts() error {
+	if err := m.vm.CreateIRQChip(); err != nil {
+		return err
+	}
+	for _, chip := range []kvm.IRQChip{kvm.PICMaster, kvm.PICSlave} {
+		s, err := m.vm.IRQChip(chip)
+		if err != nil {
+			return err
+		}
+		s.Data[picIMR] = 0xff
+		if err := m.vm.SetIRQChip(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func (m *Machine) addDevices(cfg Config) error {
 	com1 := serial.New(m.line("COM1", irqCOM1), cfg.Console)
 	m.console = com1
-	timer := &pit{chip: m.vm, log: m.log}
+	timer := &pit{chip: m.vm, wire: func() error { return m.routes.wire(m.vm) }, log: m.log}
 	keyboard := i8042.New(m.reset)
 	parts := []struct {
 		base, size uint64
@@ -242,6 +262,11 @@ func (m *Machine) addProcessors(supported func() ([]kvm.CPUIDEntry, error), n in
 	if err != nil {
 		return err
 	}
+	deadline, err := m.vm.CheckExtension(kvm.CapTSCDeadlineTimer)
+	if err != nil {
+		return err
+	}
+	cpuid = withBrand(cpuid)
 	for id := range n {
 		vcpu, err := m.vm.CreateVCPU(id)
 		if err != nil {
@@ -253,7 +278,7 @@ func (m *Machine) addProcessors(supported func() ([]kvm.CPUIDEntry, error), n in
 			khz = 0 // KVM does not tell: the guest measures it
 		}
 		c := &cpu{vcpu: vcpu, syncRegs: synced&1 != 0}
-		if err := c.setUp(guestCPUID(cpuid, id, n, khz)); err != nil {
+		if err := c.setUp(guestCPUID(cpuid, id, n, khz, deadline != 0)); err != nil {
 			return err
 		}
 		m.cpus = append(m.cpus, c)
@@ -264,7 +289,7 @@ func (m *Machine) addProcessors(supported func() ([]kvm.CPUIDEntry, error), n in
 
 // addFirmware describes the machine to the guest's operating system.
 func (m *Machine) addFirmware(cpus int) error {
-	tables, err := acpi.Build(boot.ACPIAddr, acpi.Config{
+	tables, err := acpi.Build(boot.FirmwareAddr, acpi.Config{
 		CPUs:            cpus,
 		SleepControl:    portPower + power.SleepControl,
 		SleepStatus:     portPower + power.SleepStatus,
@@ -278,7 +303,28 @@ func (m *Machine) addFirmware(cpus int) error {
 	if err != nil {
 		return err
 	}
-	_, err = m.memory.WriteAt(tables, boot.ACPIAddr)
+	if _, err := m.memory.WriteAt(tables, boot.FirmwareAddr); err != nil {
+		return err
+	}
+	return m.addMPTable(cpus, boot.FirmwareAddr+uint64(len(tables)))
+}
+
+// addMPTable describes processors and interrupts to a guest without ACPI, in
+// firmware's memory from an address on.
+func (m *Machine) addMPTable(cpus int, from uint64) error {
+	table, err := mptable.Build(mptable.Config{CPUs: cpus, PCI: m.pci != nil})
+	if err != nil {
+		return err
+	}
+	at := (from + 15) &^ 15
+	if end := uint64(boot.FirmwareAddr + boot.FirmwareSize); at+uint64(len(table)) > end {
+		return fmt.Errorf("the firmware's tables have %d bytes more than there is room for; use fewer devices", at+uint64(len(table))-end)
+	}
+	if _, err := m.memory.WriteAt(table, int64(at)); err != nil {
+		return err
+	}
+	// The area begins with its size.
+	_, err = m.memory.WriteAt(mptable.Pointer(uint32(at)), boot.ExtendedBIOSAddr+mptable.PointerSize)
 	return err
 }
 

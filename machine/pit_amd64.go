@@ -16,6 +16,7 @@ import (
 // times for readers of its tables, longer than all the rest of a VM's end.
 type pit struct {
 	chip timerChip
+	wire func() error // connects its interrupt
 	log  *slog.Logger
 	once sync.Once
 	made atomic.Bool // KVM answers the ports
@@ -67,7 +68,10 @@ func (p *pitPort) Write(offset uint64, data []byte) {
 // as one of two that program a timer at once is anyway.
 func (p *pit) create(change func(*kvm.PITState)) {
 	p.once.Do(func() {
-		err := p.chip.CreatePIT()
+		err := p.wire()
+		if err == nil {
+			err = p.chip.CreatePIT()
+		}
 		p.made.Store(err == nil)
 		if err == nil && change != nil {
 			var s kvm.PITState

@@ -73,12 +73,33 @@ func (m *message) Route(addr uint64, data uint32) error {
 	return m.vm.AddIRQFD(m.FD(), m.gsi)
 }
 
-// wiredRoutes are those that KVM begins with: each input leads to the I/O APIC,
-// and the first 16 to the PICs as well.
+// wire has the wired interrupts lead to where a PC has them.
+func (r *routes) wire(vm *kvm.VM) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.table == nil {
+		r.table = wiredRoutes()
+	}
+	return vm.SetGSIRouting(r.table)
+}
+
+// timerPin is the input of the I/O APIC that the PIT's interrupt, number 0, leads
+// to on a PC, and of which the MADT and the MP table tell. The interrupt of that
+// number is the second PIC's at the first, and leads nowhere else.
+const timerPin = 2
+
+// wiredRoutes lead each input to the I/O APIC, and the first 16 to the PICs as
+// well. KVM begins with the same, but for the timer's.
 func wiredRoutes() []kvm.Route {
 	var table []kvm.Route
 	for gsi := range uint32(ioAPICPins) {
-		table = append(table, kvm.Route{GSI: gsi, Chip: kvm.IOAPIC, Pin: gsi})
+		pin := gsi
+		if gsi == 0 {
+			pin = timerPin
+		}
+		if gsi != timerPin {
+			table = append(table, kvm.Route{GSI: gsi, Chip: kvm.IOAPIC, Pin: pin})
+		}
 		if gsi < 8 {
 			table = append(table, kvm.Route{GSI: gsi, Chip: kvm.PICMaster, Pin: gsi})
 		} else if gsi < 16 {

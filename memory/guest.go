@@ -108,6 +108,16 @@ func (g *Guest) Uint64(addr uint64) (uint64, error) {
 	return binary.LittleEndian.Uint64(s), nil
 }
 
+// PutUint16 stores v at addr, little-endian.
+func (g *Guest) PutUint16(addr uint64, v uint16) error {
+	s, err := g.Slice(addr, 2)
+	if err != nil {
+		return err
+	}
+	binary.LittleEndian.PutUint16(s, v)
+	return nil
+}
+
 // PutUint32 stores v at addr, little-endian.
 func (g *Guest) PutUint32(addr uint64, v uint32) error {
 	s, err := g.Slice(addr, 4)

@@ -164,6 +164,7 @@ func portRegister(port uint16) []byte {
 const (
 	madtLocalAPIC    = 0
 	madtIOAPIC       = 1
+	madtOverride     = 2
 	madtLocalAPICNMI = 4
 )
 
@@ -186,9 +187,12 @@ func (c *Config) madt() []byte {
 	t = append(t, madtIOAPIC, 12, ioAPICID, 0)
 	t = le.AppendUint32(t, ioAPICAddr)
 	t = le.AppendUint32(t, 0) // its first global interrupt
-	// No overrides: KVM leads each ISA interrupt to the I/O APIC input of the
-	// same number. The exception is the PIT's, which hardware-reduced ACPI
-	// has no use for.
+	// Each ISA interrupt leads to the I/O APIC's input of the same number, but
+	// for the PIT's. It is as the bus has it: edge-triggered, active high.
+	const isaBus, timer, timerInput = 0, 0, 2
+	t = append(t, madtOverride, 10, isaBus, timer)
+	t = le.AppendUint32(t, timerInput)
+	t = append(t, 0, 0)
 	return finish(append(t, madtLocalAPICNMI, 6, allProcessors, 0, 0, 1)) // LINT1
 }
 

@@ -91,6 +91,9 @@ func TestBuild(t *testing.T) {
 			if len(ids) != cpus || ids[cpus-1] != byte(cpus-1) {
 				t.Errorf("APIC IDs %v; want %d", ids, cpus)
 			}
+			if want := []byte{madtOverride, 10, 0, 0, 2, 0, 0, 0, 0, 0}; !bytes.Contains(found["APIC"], want) {
+				t.Errorf("the timer is not said to be at the I/O APIC's input 2: % x", found["APIC"])
+			}
 			if len(found["FACP"]) != fadtSize {
 				t.Errorf("a FADT of %d bytes; revision 6 has %d", len(found["FACP"]), fadtSize)
 			}

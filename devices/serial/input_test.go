@@ -28,7 +28,9 @@ func TestReceiveWaitsForAListener(t *testing.T) {
 		want  int
 	}{
 		{"after reset", func(guest) {}, 0},
-		{"interrupt enabled, not connected", func(g guest) { g.out(regIER, ierReceived) }, 0},
+		{"interrupt enabled, not connected", func(g guest) { g.out(regIER, ierReceived) }, 1},
+		{"probes", func(g guest) { g.out(regIER, ierMask) }, 0},
+		{"all interrupts enabled and connected", func(g guest) { g.out(regIER, ierMask); g.out(regMCR, mcrOut2) }, 1},
 		{"interrupt connected, not enabled", func(g guest) { g.out(regMCR, mcrOut2) }, 0},
 		{"interrupt enabled and connected", func(g guest) { g.listen(0) }, 1},
 		{"interrupt disabled again", func(g guest) { g.listen(0); g.out(regIER, ierTransmit) }, 0},
@@ -83,8 +85,8 @@ func TestReady(t *testing.T) {
 		then        func(guest)
 		wantReceive int
 	}{
-		{"interrupt enabled", func(g guest) { g.out(regMCR, mcrOut2) }, func(g guest) { g.out(regIER, ierReceived) }, 1},
-		{"interrupt connected", func(g guest) { g.out(regIER, ierReceived) }, func(g guest) { g.out(regMCR, mcrOut2) }, 1},
+		{"interrupt enabled", func(guest) {}, func(g guest) { g.out(regIER, ierReceived) }, 1},
+		{"interrupt connected", func(g guest) { g.out(regIER, ierMask) }, func(g guest) { g.out(regMCR, mcrOut2) }, 1},
 		{"guest polls", func(guest) {}, func(g guest) {
 			for range pollReads {
 				g.in(regLSR)

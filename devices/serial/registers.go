@@ -38,7 +38,7 @@ const (
 	mcrDTR  = 1 << 0
 	mcrRTS  = 1 << 1
 	mcrOut1 = 1 << 2
-	mcrOut2 = 1 << 3 // on a PC: connects the interrupt
+	mcrOut2 = 1 << 3 // on a PC: connects the interrupt; here it is connected always
 	mcrLoop = 1 << 4
 	mcrMask = 0x1f
 

@@ -77,9 +77,9 @@ var _ devices.Device = (*Port)(nil)
 //
 // Nothing is taken before the guest listens: a kernel empties the FIFO when it
 // opens the port, and what was typed or piped in before that would be gone. A
-// guest listens when the interrupt for received bytes is enabled and connected
-// (Linux probes with the one, and opens the port with the other), or else when
-// it polls the line status and does nothing between.
+// guest listens when the interrupt for received bytes is enabled, or else when it
+// polls the line status and does nothing between. A kernel that probes for the
+// chip enables all four interrupts for a moment, without OUT2.
 func (p *Port) Receive(data []byte) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -110,7 +110,7 @@ func (s *state) listening() bool {
 	switch {
 	case s.mcr&mcrLoop != 0:
 		return false // the receiver is connected to the transmitter
-	case s.ier&ierReceived != 0 && s.mcr&mcrOut2 != 0:
+	case s.ier&ierReceived != 0 && (s.ier != ierMask || s.mcr&mcrOut2 != 0):
 		return !s.stopped
 	}
 	return s.polls >= pollReads
@@ -347,9 +347,6 @@ func (s *state) pending() uint8 {
 	return iirNone
 }
 
-// update drives the interrupt line. On a PC the chip's output OUT2 connects
-// it, and in loopback mode no output leaves the chip.
-func (p *Port) update() {
-	s := &p.state
-	p.irq.Set(s.pending() != iirNone && s.mcr&mcrOut2 != 0 && s.mcr&mcrLoop == 0)
-}
+// update drives the interrupt line. On a PC the chip's output OUT2 connects it;
+// as in QEMU it is connected always, which kernels rely on that set no OUT2.
+func (p *Port) update() { p.irq.Set(p.state.pending() != iirNone) }
