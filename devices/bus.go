@@ -4,16 +4,34 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"sync"
 	"sync/atomic"
 )
 
 // Bus is an address space that devices are inserted into: one for ports, one
 // for memory-mapped I/O. All Inserts come before the first access; from then
 // on Read and Write may be called concurrently.
+//
+// An access that reaches past the end of a device is as many accesses of a byte,
+// each to the device that has its address, as bridges and QEMU make of it.
 type Bus struct {
 	slots     []slot // ascending, apart from each other
 	unclaimed atomic.Uint64
+
+	mu     sync.Mutex
+	strays []Stray // by their first access
 }
+
+// Stray is an access that no device answered.
+type Stray struct {
+	Addr  uint64
+	Size  int // bytes
+	Write bool
+	Count uint64 // how often
+}
+
+// maxStrays bounds the list of strays: a guest that searches a bus makes many.
+const maxStrays = 16
 
 type slot struct {
 	base, size uint64 // addresses base to base+size-1
@@ -46,25 +64,70 @@ func (b *Bus) Read(addr uint64, data []byte) {
 	for i := range data {
 		data[i] = 0xff
 	}
-	if s := b.find(addr); s != nil {
-		s.device.Read(addr-s.base, data)
-		return
-	}
-	b.unclaimed.Add(1)
+	b.access(addr, data, false)
 }
 
 // Write hands data to the device at addr. Where there is none it is dropped.
-func (b *Bus) Write(addr uint64, data []byte) {
-	if s := b.find(addr); s != nil {
-		s.device.Write(addr-s.base, data)
+func (b *Bus) Write(addr uint64, data []byte) { b.access(addr, data, true) }
+
+// access is a read or a write of data, which for a read is all ones.
+func (b *Bus) access(addr uint64, data []byte, write bool) {
+	n := uint64(len(data))
+	s, next := b.find(addr)
+	switch {
+	case s != nil && n <= s.size-(addr-s.base):
+		s.access(addr, data, write)
 		return
+	case s != nil || next != nil && next.base-addr < n: // across an end
+		claimed := true
+		for i := range data {
+			if s, _ := b.find(addr + uint64(i)); s != nil {
+				s.access(addr+uint64(i), data[i:i+1:i+1], write)
+			} else {
+				claimed = false
+			}
+		}
+		if claimed {
+			return
+		}
 	}
+	b.stray(addr, len(data), write)
+}
+
+func (s *slot) access(addr uint64, data []byte, write bool) {
+	if write {
+		s.device.Write(addr-s.base, data)
+	} else {
+		s.device.Read(addr-s.base, data)
+	}
+}
+
+// stray notes an access that not all of a device answered.
+func (b *Bus) stray(addr uint64, size int, write bool) {
 	b.unclaimed.Add(1)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range b.strays {
+		if s := &b.strays[i]; s.Addr == addr && s.Size == size && s.Write == write {
+			s.Count++
+			return
+		}
+	}
+	if len(b.strays) < maxStrays {
+		b.strays = append(b.strays, Stray{addr, size, write, 1})
+	}
+}
+
+// Strays are the first different accesses that no device answered.
+func (b *Bus) Strays() []Stray {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.strays)
 }
 
 // Find implements Space.
 func (b *Bus) Find(addr uint64) (d Device, name string, rest uint64) {
-	if s := b.find(addr); s != nil {
+	if s, _ := b.find(addr); s != nil {
 		return s.device, s.name, addr - s.base
 	}
 	return nil, "", 0
@@ -80,13 +143,17 @@ func (b *Bus) Each(f func(base, size uint64, name string, d Device)) {
 // Unclaimed counts the accesses that no device answered.
 func (b *Bus) Unclaimed() uint64 { return b.unclaimed.Load() }
 
-func (b *Bus) find(addr uint64) *slot {
+// find is the slot that has an address, and the first behind it.
+func (b *Bus) find(addr uint64) (at, next *slot) {
 	i := sort.Search(len(b.slots), func(i int) bool { return b.slots[i].base > addr })
+	if i < len(b.slots) {
+		next = &b.slots[i]
+	}
 	if i == 0 {
-		return nil
+		return nil, next
 	}
 	if s := &b.slots[i-1]; addr-s.base < s.size {
-		return s
+		return s, next
 	}
-	return nil
+	return nil, next
 }

@@ -114,11 +114,16 @@ func TestAccessReachesTheDeviceAtItsOffset(t *testing.T) {
 		t.Errorf("a register wider than the device's reads as ones beyond it: %s", diff)
 	}
 	b.Write(0x3ff, []byte{1, 2}) // reaches past the end
-	if diff := cmp.Diff([]write{{7, []byte{1, 2}}}, d.writes); diff != "" {
+	b.Write(0x3f7, []byte{3, 4}) // and from before the start
+	if diff := cmp.Diff([]write{{7, []byte{1}}, {0, []byte{4}}}, d.writes); diff != "" {
 		t.Error(diff)
 	}
-	if n := b.Unclaimed(); n != 0 {
-		t.Errorf("%d accesses count as unclaimed", n)
+	if n := b.Unclaimed(); n != 2 {
+		t.Errorf("%d accesses count as unclaimed; want the two that are in part", n)
+	}
+	want := []Stray{{0x3ff, 2, true, 1}, {0x3f7, 2, true, 1}}
+	if diff := cmp.Diff(want, b.Strays()); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -128,7 +133,7 @@ func TestUnclaimed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, bus := range []*Bus{&empty, &b} {
-		for i, addr := range []uint64{0, 0xf, 0x11, math.MaxUint64} {
+		for i, addr := range []uint64{0, 0xe, 0x11, math.MaxUint64} {
 			data := make([]byte, 1<<i)
 			bus.Read(addr, data)
 			for _, v := range data {
@@ -142,6 +147,23 @@ func TestUnclaimed(t *testing.T) {
 		if n := bus.Unclaimed(); n != 8 {
 			t.Errorf("%d unclaimed accesses; want 8", n)
 		}
+	}
+}
+
+// A guest that searches fills the list of strays once, and is counted on.
+func TestStrays(t *testing.T) {
+	var b Bus
+	for range 3 {
+		for addr := range uint64(2 * maxStrays) {
+			b.Read(addr, make([]byte, 4))
+		}
+	}
+	strays := b.Strays()
+	if len(strays) != maxStrays || b.Unclaimed() != 6*maxStrays {
+		t.Fatalf("%d strays of %d accesses; want %d of %d", len(strays), b.Unclaimed(), maxStrays, 6*maxStrays)
+	}
+	if diff := cmp.Diff(Stray{5, 4, false, 3}, strays[5]); diff != "" {
+		t.Error(diff)
 	}
 }
 

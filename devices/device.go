@@ -8,9 +8,10 @@ package devices
 // its own address.
 //
 // There is no error: what a guest does wrong is data, answered as the
-// hardware would. len(data) is 1, 2, 4 or 8, and offset+len(data) may reach
-// past the end of the range the device was inserted at. Calls come from every
-// vCPU's goroutine, concurrently: a device locks itself.
+// hardware would. len(data) is 1, 2, 4 or 8, and offset may be no multiple of it;
+// a Bus lets no access reach past the end of the range that the device was
+// inserted at. Calls come from every vCPU's goroutine, concurrently: a device
+// locks itself.
 type Device interface {
 	// Read fills data with what the guest reads at offset. Before the call
 	// data is all ones, which is what an absent register reads as.
@@ -18,6 +19,15 @@ type Device interface {
 	// Write takes what the guest wrote at offset, least significant byte
 	// first.
 	Write(offset uint64, data []byte)
+}
+
+// EachByte calls access for each byte of a guest's access, the lowest address
+// first. It is for devices whose registers are a byte wide: a PC's bridge makes
+// byte accesses of wider ones for them.
+func EachByte(offset uint64, data []byte, access func(offset uint64, data []byte)) {
+	for i := range data {
+		access(offset+uint64(i), data[i:i+1:i+1])
+	}
 }
 
 // Line is an interrupt line, from the device that drives it to an input of

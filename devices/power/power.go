@@ -45,7 +45,9 @@ var _ devices.Device = (*Registers)(nil)
 func (r *Registers) Read(_ uint64, data []byte) { clear(data) }
 
 // Write implements devices.Device.
-func (r *Registers) Write(offset uint64, data []byte) {
+func (r *Registers) Write(offset uint64, data []byte) { devices.EachByte(offset, data, r.write) }
+
+func (r *Registers) write(offset uint64, data []byte) {
 	v := data[0]
 	switch {
 	case offset == SleepControl && v&sleepEnable != 0 && v>>sleepTypeShift&sleepTypeMask == TypeS5:

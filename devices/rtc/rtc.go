@@ -79,7 +79,13 @@ func New(now func() time.Time) *Clock {
 var _ devices.Device = (*Clock)(nil)
 
 // Read implements devices.Device.
-func (c *Clock) Read(offset uint64, data []byte) {
+func (c *Clock) Read(offset uint64, data []byte) { devices.EachByte(offset, data, c.read) }
+
+// Write implements devices.Device. A write of two bytes sets the index and then
+// the byte that it stands for.
+func (c *Clock) Write(offset uint64, data []byte) { devices.EachByte(offset, data, c.write) }
+
+func (c *Clock) read(offset uint64, data []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if offset != regData {
@@ -124,8 +130,7 @@ func (c *Clock) Read(offset uint64, data []byte) {
 // here as long again as a vCPU may have to wait for its host.
 const updateTime = 2 * time.Millisecond
 
-// Write implements devices.Device.
-func (c *Clock) Write(offset uint64, data []byte) {
+func (c *Clock) write(offset uint64, data []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := &c.state

@@ -124,9 +124,14 @@ func (s *state) depth() int {
 	return 1
 }
 
-// Read implements devices.Device. Registers are a byte wide; a wider access
-// reads ones beyond the first.
-func (p *Port) Read(offset uint64, data []byte) {
+// Read implements devices.Device.
+func (p *Port) Read(offset uint64, data []byte) { devices.EachByte(offset, data, p.read) }
+
+// Write implements devices.Device.
+func (p *Port) Write(offset uint64, data []byte) { devices.EachByte(offset, data, p.write) }
+
+// read is a read of one register.
+func (p *Port) read(offset uint64, data []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := &p.state
@@ -175,8 +180,8 @@ func (p *Port) Read(offset uint64, data []byte) {
 	p.update()
 }
 
-// Write implements devices.Device.
-func (p *Port) Write(offset uint64, data []byte) {
+// write is a write of one register.
+func (p *Port) write(offset uint64, data []byte) {
 	v := data[0]
 	p.mu.Lock()
 	s := &p.state
