@@ -17,6 +17,7 @@ import (
 	"vmm/kvm"
 	"vmm/netdev"
 	"vmm/share"
+	"vmm/share/ninep"
 )
 
 // addVirtio adds the devices that exist only in virtual machines.
@@ -35,9 +36,13 @@ func (m *Machine) addVirtio(cfg Config) error {
 			return err
 		}
 	}
-	for _, c := range cfg.Shares {
-		if err := add(attach, c, openShare); err != nil {
-			return err
+	if len(cfg.Shares) > 0 {
+		budget := share.NewBudget()
+		open := func(c Share) (virtio.Device, error) { return openShare(c, budget) }
+		for _, c := range cfg.Shares {
+			if err := add(attach, c, open); err != nil {
+				return err
+			}
 		}
 	}
 	if cfg.Vsock != nil {
@@ -152,12 +157,13 @@ func (m *Machine) openNet(c Net) (_ virtio.Device, err error) {
 	return d, nil
 }
 
-func openShare(c Share) (virtio.Device, error) {
-	folder, err := share.Open(c.Path, c.ReadOnly)
+// openShare opens a folder, which counts in the budget of all of the machine's.
+func openShare(c Share, budget *share.Budget) (virtio.Device, error) {
+	folder, err := share.Open(c.Path, c.ReadOnly, budget)
 	if err != nil {
 		return nil, err
 	}
-	d, err := p9.New(c.Tag, folder)
+	d, err := p9.New(c.Tag, ninep.New(folder))
 	if err != nil {
 		folder.Close()
 		return nil, fmt.Errorf("share %s: %w", c.Path, err)

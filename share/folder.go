@@ -1,148 +1,126 @@
+// Package share makes a folder of the host available to a guest: files and what
+// can be done with them, without the protocol in which the guest asks for it,
+// which is package ninep's.
+//
+// The guest is confined to the folder. It names one entry of one folder at a
+// time, never a path and never "..", and a symbolic link is the guest's own to
+// follow: what it gets is the link. So every file is reached from the folder by
+// steps downwards, whatever links there are and whoever moves things about
+// meanwhile. A file is held by its descriptor, not by its name, and stays the
+// same file when its name goes. Only regular files and folders are ever opened.
+//
+// Other file systems below the folder belong to it, as those below a folder that
+// is given to a container do; but for those whose files are the kernel's (proc,
+// sysfs), which no guest is let into.
+//
+// The rights of the guest are those of the user that runs vmm. What it makes
+// belongs to that user, or, where that user may give files away, to the guest's
+// user. It makes no devices and no program that runs with its owner's rights.
+//
+// Errors are of type [unix.Errno], for the guest.
 package share
 
 import (
-	"github.com/hugelgupf/p9/linux"
-	"github.com/hugelgupf/p9/p9"
+	"fmt"
+	"sync"
+
 	"golang.org/x/sys/unix"
 )
 
-// change checks whether entries with these names may be changed.
-func (h *handle) change(names ...string) error {
-	if err := h.writable(); err != nil {
-		return err
+// Folder is a folder of the host for a guest.
+type Folder struct {
+	root     *Node
+	readOnly bool
+	budget   *Budget
+
+	mu      sync.Mutex
+	numbers map[uint64]uint64 // of file systems, by device; the folder's own is 0
+}
+
+// Open opens a folder, whose files count in the budget.
+func Open(path string, readOnly bool, budget *Budget) (*Folder, error) {
+	f := &Folder{readOnly: readOnly, budget: budget, numbers: map[uint64]uint64{}}
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		f.root, _, err = f.node(fd, nil)
 	}
-	for _, name := range names {
-		if err := checkName(name); err != nil {
-			return err
+	if err == unix.EACCES && fd >= 0 {
+		return nil, fmt.Errorf("share %s: its files are the host's kernel; share another folder", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("share %s: %w", path, err)
+	}
+	return f, nil
+}
+
+// Budget is the budget in which the folder's files count.
+func (f *Folder) Budget() *Budget { return f.budget }
+
+// Root is the folder itself, for the caller to close.
+func (f *Folder) Root() (*Node, error) { return f.root.Clone() }
+
+// Close lets go of the folder. Its nodes and files have been closed.
+func (f *Folder) Close() error { return f.root.Close() }
+
+// node is the node that a new descriptor leads to, and what is known of it. from
+// is where it was found, nil for the folder itself. Whatever happens, the
+// descriptor is taken care of.
+func (f *Folder) node(fd int, from *Node) (*Node, *unix.Stat_t, error) {
+	if !f.budget.descriptors.take(1) {
+		unix.Close(fd)
+		return nil, nil, unix.EMFILE
+	}
+	n := &Node{folder: f, fd: fd}
+	var st unix.Stat_t
+	err := unix.Fstat(fd, &st)
+	if err == nil {
+		n.kind, n.device = st.Mode&unix.S_IFMT, st.Dev
+		if from != nil && from.device == st.Dev {
+			n.number = from.number
+		} else {
+			n.number, err = f.enter(fd, st.Dev)
 		}
+	}
+	if err != nil {
+		n.Close()
+		return nil, nil, err
+	}
+	return n, &st, nil
+}
+
+// enter is the number of a file system, or an error where a guest is not to go
+// on to it.
+func (f *Folder) enter(fd int, device uint64) (uint64, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(fd, &st); err != nil {
+		return 0, err
+	}
+	if st.Type == unix.PROC_SUPER_MAGIC || st.Type == unix.SYSFS_MAGIC {
+		return 0, unix.EACCES
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	number, ok := f.numbers[device]
+	if !ok {
+		number = uint64(len(f.numbers))
+		f.numbers[device] = number
+	}
+	return number, nil
+}
+
+// writable is an error where the guest may only read.
+func (f *Folder) writable() error {
+	if f.readOnly {
+		return unix.EROFS
 	}
 	return nil
 }
 
-// Create implements p9.File.
-func (h *handle) Create(name string, mode p9.OpenFlags, permissions p9.FileMode, _ p9.UID, _ p9.GID) (p9.File, p9.QID, uint32, error) {
-	if err := h.change(name); err != nil {
-		return nil, p9.QID{}, 0, err
+// again calls f until no signal interrupts it.
+func again(f func() error) error {
+	for {
+		if err := f(); err != unix.EINTR {
+			return err
+		}
 	}
-	flags := int(mode)&openFlags | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	fd, err := unix.Openat(h.fd, name, flags, permissionBits(permissions))
-	if err == unix.EEXIST && int(mode)&unix.O_EXCL == 0 {
-		return h.openExisting(name, mode)
-	}
-	to, err := h.folder.handle(fd, err)
-	if err != nil {
-		return nil, p9.QID{}, 0, err
-	}
-	// The guest has applied the umask that counts.
-	err = unix.Fchmod(fd, permissionBits(permissions))
-	if err == nil {
-		to.opened, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	}
-	st, statErr := to.stat()
-	if err == nil {
-		err = statErr
-	}
-	if err != nil {
-		to.Close()
-		return nil, p9.QID{}, 0, wire(err)
-	}
-	return to, qid(&st), 0, nil
 }
-
-// openExisting is Create for a file that somebody else has made meanwhile.
-func (h *handle) openExisting(name string, mode p9.OpenFlags) (p9.File, p9.QID, uint32, error) {
-	to, err := h.child(name)
-	if err != nil {
-		return nil, p9.QID{}, 0, err
-	}
-	q, unit, err := to.Open(mode)
-	if err != nil {
-		to.Close()
-		return nil, p9.QID{}, 0, err
-	}
-	return to, q, unit, nil
-}
-
-// made is the QID of an entry that was just made, with the permissions that the
-// guest asked for.
-func (h *handle) made(name string, permissions p9.FileMode, err error) (p9.QID, error) {
-	if err != nil {
-		return p9.QID{}, wire(err)
-	}
-	to, err := h.child(name)
-	if err != nil {
-		return p9.QID{}, err
-	}
-	defer to.Close()
-	st, err := to.stat()
-	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFLNK {
-		err = wire(unix.Fchmodat(unix.AT_FDCWD, to.path(), permissionBits(permissions), 0))
-	}
-	return qid(&st), err
-}
-
-// Mkdir implements p9.File.
-func (h *handle) Mkdir(name string, permissions p9.FileMode, _ p9.UID, _ p9.GID) (p9.QID, error) {
-	if err := h.change(name); err != nil {
-		return p9.QID{}, err
-	}
-	return h.made(name, permissions, unix.Mkdirat(h.fd, name, permissionBits(permissions)))
-}
-
-// Symlink implements p9.File.
-func (h *handle) Symlink(target, name string, _ p9.UID, _ p9.GID) (p9.QID, error) {
-	if err := h.change(name); err != nil {
-		return p9.QID{}, err
-	}
-	return h.made(name, 0, unix.Symlinkat(target, h.fd, name))
-}
-
-// Link implements p9.File.
-func (h *handle) Link(target p9.File, name string) error {
-	if err := h.change(name); err != nil {
-		return err
-	}
-	return wire(unix.Linkat(unix.AT_FDCWD, target.(*handle).path(), h.fd, name, unix.AT_SYMLINK_FOLLOW))
-}
-
-// Mknod implements p9.File. Devices are not for guests to make.
-func (h *handle) Mknod(name string, mode p9.FileMode, _, _ uint32, _ p9.UID, _ p9.GID) (p9.QID, error) {
-	if err := h.change(name); err != nil {
-		return p9.QID{}, err
-	}
-	if mode.IsBlockDevice() || mode.IsCharacterDevice() {
-		return p9.QID{}, linux.EPERM
-	}
-	return h.made(name, mode, unix.Mknodat(h.fd, name, uint32(mode), 0))
-}
-
-// Rename implements p9.File. The server calls RenameAt instead.
-func (h *handle) Rename(p9.File, string) error { return linux.ENOSYS }
-
-// RenameAt implements p9.File.
-func (h *handle) RenameAt(name string, to p9.File, newName string) error {
-	if err := h.change(name, newName); err != nil {
-		return err
-	}
-	return wire(unix.Renameat(h.fd, name, to.(*handle).fd, newName))
-}
-
-// UnlinkAt implements p9.File.
-func (h *handle) UnlinkAt(name string, flags uint32) error {
-	if err := h.change(name); err != nil {
-		return err
-	}
-	return wire(unix.Unlinkat(h.fd, name, int(flags)&unix.AT_REMOVEDIR))
-}
-
-// SetXattr implements p9.File.
-func (h *handle) SetXattr(string, []byte, p9.XattrFlags) error { return linux.ENOTSUP }
-
-// GetXattr implements p9.File.
-func (h *handle) GetXattr(string) ([]byte, error) { return nil, linux.ENOTSUP }
-
-// ListXattrs implements p9.File.
-func (h *handle) ListXattrs() ([]string, error) { return nil, linux.ENOTSUP }
-
-// RemoveXattr implements p9.File.
-func (h *handle) RemoveXattr(string) error { return linux.ENOTSUP }

@@ -7,9 +7,7 @@ package p9
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"sync"
 
 	"vmm/devices/virtio"
@@ -23,41 +21,40 @@ const (
 	// queueSize is how many pieces a message and its answer may be in: those
 	// of Linux may be in 128.
 	queueSize = 128
-	// maxPending is how many messages the server has at once. Each may make
-	// it hold megabytes.
-	maxPending = 32
 )
 
-// A message begins with its size in bytes, its type and its tag.
-const (
-	headerSize = 7
-	// maxMessage is the largest message: the server's own limit.
-	maxMessage = 4 << 20
-
-	typeError       = 7  // Rlerror
-	typeXattrWalk   = 30 // Txattrwalk
-	typeXattrCreate = 32 // Txattrcreate
-
-	errNotSupported = 95 // EOPNOTSUPP of Linux
-)
-
-// Server answers messages until there are no more. It writes each answer in
-// order, but in as many pieces as it likes.
+// Server answers messages.
 type Server interface {
-	Serve(messages io.ReadCloser, answers io.WriteCloser) error
+	// Handle answers the message in the guest's memory in, with one that it
+	// writes to out. It calls done with the size of the answer when it touches
+	// neither any more, before it returns or later in another goroutine. more
+	// says that other messages wait behind this one. Handle is called by one
+	// goroutine.
+	Handle(in, out [][]byte, more bool, done func(n int))
+	// Reset waits until everything has been answered, and forgets the guest.
+	// Handle is not running.
+	Reset()
+	// Close lets go of the server, after Reset.
 	Close() error
 }
 
 // Device is a 9P device.
 type Device struct {
-	tag     string
-	server  Server
-	session *session // from Activate to Reset
+	tag    string
+	server Server
+
+	// From Activate to Reset.
+	queue  *virtio.Queue
+	worker *virtio.Worker
+
+	mu    sync.Mutex
+	spare []*request
 }
 
 var _ virtio.Device = (*Device)(nil)
 
-// New returns a device whose share has a tag, by which a guest mounts it.
+// New returns a device whose share has a tag, by which a guest mounts it. It owns
+// the server, unless there is an error.
 func New(tag string, s Server) (*Device, error) {
 	if len(tag) == 0 || len(tag) > 255 {
 		return nil, fmt.Errorf("tag %q: it has 1 to 255 characters", tag)
@@ -81,214 +78,62 @@ func (d *Device) WriteConfig(uint64, []byte) {}
 
 // Activate implements virtio.Device.
 func (d *Device) Activate(env *virtio.Env) error {
-	q := env.Queues[0]
-	if q == nil {
-		return nil
+	if d.queue = env.Queues[0]; d.queue != nil {
+		d.worker = virtio.StartWorker(d.queue, d.serve)
 	}
-	s := &session{
-		queue: q, messages: make(chan *request), closed: make(chan struct{}),
-		room: make(chan struct{}, maxPending), pending: map[uint16]*request{},
-	}
-	s.served.Go(func() {
-		// Its error is about a message that makes no sense, after which it
-		// takes no more.
-		_ = d.server.Serve((*reader)(s), (*writer)(s))
-		s.close()
-	})
-	s.worker = virtio.StartWorker(q, s.serve)
-	d.session = s
 	return nil
 }
 
 // Reset implements virtio.Device. It waits for what the server is doing.
 func (d *Device) Reset() {
-	if s := d.session; s != nil {
-		s.close()
-		s.worker.Stop()
-		s.served.Wait()
-		d.session = nil
+	if d.worker != nil {
+		d.worker.Stop()
+		d.server.Reset()
+		d.worker, d.queue, d.spare = nil, nil, nil
 	}
 }
 
 // Close implements virtio.Device.
 func (d *Device) Close() error { return d.server.Close() }
 
-// session is a connection to the server, from Activate to Reset.
-type session struct {
-	queue  *virtio.Queue
-	worker *virtio.Worker
-	served sync.WaitGroup
-
-	messages chan *request
-	closing  sync.Once
-	closed   chan struct{}
-	room     chan struct{} // has a value for each pending request
-
-	mu      sync.Mutex          // guards what follows
-	pending map[uint16]*request // by tag
-	spare   []*request
-
-	reading *request // by the server; nil between messages
-	left    uint32   // of that message
-	answer  []byte   // what the server has written of an answer
-}
-
-// request is a chain with its message.
+// request is a chain with a message, and room for the answer.
 type request struct {
 	chain virtio.Chain
-	tag   uint16
-	size  uint32
-	head  [headerSize]byte
-	begun int // bytes of head that the server has read
+	done  func(n int)
 }
-
-func (s *session) close() { s.closing.Do(func() { close(s.closed) }) }
 
 // serve takes messages from the guest.
-func (s *session) serve() {
+func (d *Device) serve() {
 	for {
-		r := s.request()
-		if !s.queue.Pop(&r.chain) {
-			s.mu.Lock()
-			s.spare = append(s.spare, r)
-			s.mu.Unlock()
+		r := d.request()
+		if !d.queue.Pop(&r.chain) {
+			d.keep(r)
 			return
 		}
-		if !s.admit(r) {
-			continue
-		}
-		select {
-		case s.room <- struct{}{}:
-		case <-s.closed:
-			return
-		}
-		select {
-		case s.messages <- r:
-		case <-s.closed:
-			return
-		}
+		d.server.Handle(r.chain.Readable, r.chain.Writable, d.queue.Waiting(), r.done)
 	}
 }
 
-func (s *session) request() *request {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if last := len(s.spare) - 1; last >= 0 {
-		r := s.spare[last]
-		s.spare = s.spare[:last]
+// request returns one that nobody uses.
+func (d *Device) request() *request {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if last := len(d.spare) - 1; last >= 0 {
+		r := d.spare[last]
+		d.spare = d.spare[:last]
 		return r
 	}
-	return new(request)
+	r := new(request)
+	r.done = func(n int) {
+		d.queue.Push(&r.chain, uint32(n))
+		d.queue.Notify()
+		d.keep(r)
+	}
+	return r
 }
 
-// admit looks at a message's header, once: the guest may change it at any
-// moment. What the server could not cope with it does not get.
-func (s *session) admit(r *request) bool {
-	in := &r.chain.Readable
-	length := in.Len()
-	in.Read(r.head[:])
-	r.size, r.tag, r.begun = le.Uint32(r.head[:]), le.Uint16(r.head[5:]), 0
-	if length < headerSize || r.size < headerSize || uint64(r.size) > length || r.size > maxMessage {
-		s.finish(r, nil)
-		return false
-	}
-	if t := r.head[4]; t == typeXattrWalk || t == typeXattrCreate {
-		// The share has no extended attributes. The server would call a look
-		// for one invalid, after which Linux executes no file, and would keep
-		// one that is made until it is whole, however large.
-		s.finish(r, errorAnswer(r.tag, errNotSupported))
-		return false
-	}
-	s.mu.Lock()
-	taken := s.pending[r.tag] != nil
-	if !taken {
-		s.pending[r.tag] = r
-	}
-	s.mu.Unlock()
-	if taken {
-		s.finish(r, nil)
-	}
-	return !taken
+func (d *Device) keep(r *request) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.spare = append(d.spare, r)
 }
-
-func errorAnswer(tag uint16, errno uint32) []byte {
-	b := le.AppendUint32(nil, headerSize+4)
-	b = append(b, typeError)
-	return le.AppendUint32(le.AppendUint16(b, tag), errno)
-}
-
-// finish gives a chain back with an answer; none, when the message was none.
-func (s *session) finish(r *request, answer []byte) {
-	n := 0
-	if uint64(len(answer)) <= r.chain.Writable.Len() {
-		n = r.chain.Writable.Write(answer)
-	}
-	s.queue.Push(&r.chain, uint32(n))
-	s.queue.Notify()
-	s.mu.Lock()
-	s.spare = append(s.spare, r)
-	s.mu.Unlock()
-}
-
-// reader is the messages as the server reads them: one after the other, each as
-// long as its header said when it was looked at.
-type reader session
-
-func (r *reader) Read(p []byte) (int, error) {
-	s := (*session)(r)
-	for s.left == 0 {
-		select {
-		case s.reading = <-s.messages:
-			s.left = s.reading.size
-		case <-s.closed:
-			return 0, io.EOF
-		}
-	}
-	p = p[:min(len(p), int(s.left))]
-	n := copy(p, s.reading.head[s.reading.begun:])
-	s.reading.begun += n
-	if n == 0 {
-		n = s.reading.chain.Readable.Read(p)
-	}
-	s.left -= uint32(n)
-	return n, nil
-}
-
-func (r *reader) Close() error { return nil }
-
-// writer takes the answers that the server writes.
-type writer session
-
-var errAnswer = errors.New("9p: the server's answer makes no sense")
-
-func (w *writer) Write(p []byte) (int, error) {
-	s := (*session)(w)
-	s.answer = append(s.answer, p...)
-	for len(s.answer) >= headerSize {
-		size := int(le.Uint32(s.answer))
-		if size < headerSize {
-			return 0, errAnswer
-		}
-		if len(s.answer) < size {
-			break
-		}
-		s.deliver(s.answer[:size])
-		s.answer = s.answer[:copy(s.answer, s.answer[size:])]
-	}
-	return len(p), nil
-}
-
-func (s *session) deliver(answer []byte) {
-	tag := le.Uint16(answer[5:])
-	s.mu.Lock()
-	r := s.pending[tag]
-	delete(s.pending, tag)
-	s.mu.Unlock()
-	if r == nil {
-		return // about a message that could not be read: nobody waits
-	}
-	s.finish(r, answer)
-	<-s.room
-}
-
-func (w *writer) Close() error { return nil }
