@@ -16,6 +16,8 @@ import (
 // each to the device that has its address, as bridges and QEMU make of it.
 type Bus struct {
 	slots     []slot // ascending, apart from each other
+	rest      slot   // what answers elsewhere; its device is nil without
+	window    Window // that device
 	unclaimed atomic.Uint64
 
 	mu     sync.Mutex
@@ -56,6 +58,27 @@ func (b *Bus) Insert(base, size uint64, name string, d Device) error {
 	}
 	b.slots = slices.Insert(b.slots, i, slot{base, size, name, d})
 	return nil
+}
+
+// Window is a Device that leads to devices whose addresses the guest chooses: those
+// of PCI.
+type Window interface {
+	Device
+	Space
+	// Each calls f with every device that answers now.
+	Each(f func(base, size uint64, name string, d Device))
+}
+
+// Otherwise has w answer wherever no device was inserted, with addresses for
+// offsets: as on a PC, what is on the board comes first, and PCI then.
+func (b *Bus) Otherwise(name string, w Window) {
+	b.rest, b.window = slot{0, 1<<64 - 1, name, w}, w
+}
+
+// Free reports whether no device was inserted at any address of a range.
+func (b *Bus) Free(base, size uint64) bool {
+	s, next := b.slot(base)
+	return s == nil && (next == nil || next.base-base >= size)
 }
 
 // Read fills data with what the device at addr answers, or with ones where
@@ -133,18 +156,33 @@ func (b *Bus) Find(addr uint64) (d Device, name string, rest uint64) {
 	return nil, "", 0
 }
 
-// Each calls f with every device, in the order of their addresses.
+// Each calls f with every device, in the order of their addresses, and then with
+// those that answer otherwise.
 func (b *Bus) Each(f func(base, size uint64, name string, d Device)) {
 	for _, s := range b.slots {
 		f(s.base, s.size, s.name, s.device)
+	}
+	if b.window != nil {
+		b.window.Each(f)
 	}
 }
 
 // Unclaimed counts the accesses that no device answered.
 func (b *Bus) Unclaimed() uint64 { return b.unclaimed.Load() }
 
-// find is the slot that has an address, and the first behind it.
+// find is the slot that answers at an address, and the first behind it.
 func (b *Bus) find(addr uint64) (at, next *slot) {
+	at, next = b.slot(addr)
+	if at == nil && b.window != nil {
+		if d, _, _ := b.window.Find(addr); d != nil {
+			at = &b.rest
+		}
+	}
+	return at, next
+}
+
+// slot is the one that has an address, and the first behind it.
+func (b *Bus) slot(addr uint64) (at, next *slot) {
 	i := sort.Search(len(b.slots), func(i int) bool { return b.slots[i].base > addr })
 	if i < len(b.slots) {
 		next = &b.slots[i]

@@ -78,6 +78,9 @@ func areas(b *devices.Bus) []Area {
 			kind = "KVM"
 		}
 		all = append(all, Area{Range: memory.Range{Start: base, Size: size}, Name: name, Kind: kind})
+		if _, isBus := d.(*devices.Bus); isBus {
+			return // the parts of a device's registers
+		}
 		if list, ok := d.(list); ok {
 			list.Each(func(base, size uint64, name string, _ devices.Device) {
 				all = append(all, Area{Range: memory.Range{Start: base, Size: size}, Name: name, Kind: "device"})

@@ -37,8 +37,8 @@ type Machine struct {
 
 	transports []transport // of virtio devices
 
-	doorbellExits bool           // KVM is not to answer doorbells
-	names         map[string]int // how many virtio devices have a name, before its number
+	doorbells doorbells      // of virtio devices
+	names     map[string]int // how many virtio devices have a name, before its number
 
 	entry boot.Entry // how the guest begins, and what lies where then
 

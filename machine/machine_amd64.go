@@ -58,7 +58,7 @@ func New(cfg Config) (_ *Machine, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	m := &Machine{log: cfg.Log, stopped: make(chan struct{}), start: time.Now(), doorbellExits: cfg.DoorbellExits,
+	m := &Machine{log: cfg.Log, stopped: make(chan struct{}), start: time.Now(),
 		timeline: cfg.Timeline, profile: cfg.Profile}
 	m.wake.L = new(sync.Mutex)
 	if m.log == nil {
@@ -86,6 +86,9 @@ func New(cfg Config) (_ *Machine, err error) {
 	kernel := m.load(cfg)
 	if err := m.addBoard(system); err != nil {
 		return nil, err
+	}
+	if !cfg.DoorbellExits {
+		m.doorbells.kvm = m.vm
 	}
 	if err := m.addInterrupts(); err != nil {
 		return nil, err

@@ -44,7 +44,7 @@ func (m *Machine) attachMMIO(d virtio.Device) error {
 	if err := m.mmio.Insert(base, virtio.MMIOSize, name, t); err != nil {
 		return err
 	}
-	if err := m.ringWithoutExit(base, t.Doorbells()); err != nil {
+	if err := m.doorbells.add(t.Doorbells()).move(base); err != nil {
 		return err
 	}
 	m.described = append(m.described, acpi.VirtioMMIO(n, uint32(base), virtioMMIOStep, gsi))

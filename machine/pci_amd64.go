@@ -7,7 +7,7 @@ import (
 	"vmm/devices"
 	"vmm/devices/pci"
 	"vmm/devices/virtio"
-	"vmm/kvm"
+	"vmm/memory"
 )
 
 // Where PCI lies: the configuration ports of a PC and, in the hole below 4 GiB,
@@ -22,6 +22,7 @@ const (
 // addPCI adds a PCI bus.
 func (m *Machine) addPCI() error {
 	m.pci = pci.NewRoot(pciWindowAddr, pciWindowSize)
+	m.pci.Free = m.freeForPCI
 	if err := m.ports.Insert(portPCI, pci.PortsSize, "PCI", m.pci.Ports()); err != nil {
 		return err
 	}
@@ -31,7 +32,29 @@ func (m *Machine) addPCI() error {
 	m.described = append(m.described, acpi.PCI(portPCI,
 		[2]uint32{pciWindowAddr, pciWindowSize}, [2]uint32{pciECAMAddr, pci.ECAMSize}))
 	m.ecam = pciECAMAddr
-	return m.mmio.Insert(pciWindowAddr, pciWindowSize, "PCI", m.pci.Window())
+	m.mmio.Otherwise("PCI", m.pci.Memory())
+	return nil
+}
+
+// maxAddress is where the addresses end that a processor can have. Intel SDM vol. 3
+// §4.1.4.
+const maxAddress = 1 << 52
+
+// freeForPCI reports whether the guest may put registers at a range of addresses:
+// those that are neither RAM nor of the board, as on a PC, where these come first.
+func (m *Machine) freeForPCI(base, size uint64) bool {
+	free := base < maxAddress && m.mmio.Free(base, size)
+	taken := func(r memory.Range) { free = free && (base+size <= r.Start || r.Start+r.Size <= base) }
+	for _, r := range m.memory.Regions() {
+		taken(r.Range)
+	}
+	for _, a := range kvmAreas() {
+		taken(a.Range)
+	}
+	if !free {
+		m.log.Info("the guest puts registers of a PCI device where RAM or other devices are; they do not answer there", "address", base, "size", size)
+	}
+	return free
 }
 
 // attachPCI puts a device on the PCI bus; the first brings the bus with it. It
@@ -56,29 +79,14 @@ func (m *Machine) attachPCI(d virtio.Device) error {
 	m.closers = append(m.closers, t.Close)
 	m.transports = append(m.transports, t)
 	// The guest decides where the registers are, and whether they are there.
+	bells := m.doorbells.add(t.Doorbells())
 	t.Function().Moved = func(old, now uint64) {
-		if err := m.moveDoorbells(t.Doorbells(), old, now); err != nil {
-			m.log.Warn("the doorbells of a PCI device could not be moved", "from", old, "to", now, "error", err)
+		if err := bells.move(now); err != nil {
+			m.log.Warn(name+": KVM does not answer the doorbells where the guest has put them; they take longer, as exits", "from", old, "to", now, "error", err)
 		}
 	}
 	if err := m.pci.Add(t.Function()); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
-}
-
-// moveDoorbells has KVM answer doorbells at another place, 0 for none.
-func (m *Machine) moveDoorbells(doorbells []virtio.Doorbell, old, now uint64) error {
-	if old != 0 && !m.doorbellExits {
-		for _, bell := range doorbells {
-			event := kvm.IOEvent{Addr: old + bell.Offset, Size: bell.Size, Match: bell.Match}
-			if err := m.vm.RemoveIOEventFD(bell.Event.FD(), event); err != nil {
-				return err
-			}
-		}
-	}
-	if now != 0 {
-		return m.ringWithoutExit(now, doorbells)
 	}
 	return nil
 }

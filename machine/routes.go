@@ -1,6 +1,8 @@
 package machine
 
 import (
+	"errors"
+	"slices"
 	"sync"
 
 	"vmm/devices"
@@ -12,12 +14,18 @@ import (
 // these numbers are wired; those that follow are messages.
 const ioAPICPins = 24
 
+// router is what routes ask of KVM.
+type router interface {
+	SetGSIRouting([]kvm.Route) error
+	AddIRQFD(eventfd int, gsi uint32) error
+}
+
 // routes is the table that leads from a GSI to where its interrupt goes. KVM
 // takes it as a whole.
 type routes struct {
 	mu    sync.Mutex
-	table []kvm.Route
-	gsis  uint32 // given out
+	table []kvm.Route // as KVM took it last; nil before the first change
+	gsis  uint32      // given out
 }
 
 // message is a message-signalled interrupt: an eventfd that KVM waits for, under
@@ -25,20 +33,20 @@ type routes struct {
 type message struct {
 	*devices.Event
 	routes *routes
-	vm     *kvm.VM
+	kvm    router
 	gsi    uint32
-	msi    *kvm.MSI // nil until the guest has said where to
+	msi    *kvm.MSI // nil until the guest has said where to, and KVM has taken it
 
 	device  string
 	tracing *tracing
 }
 
 // message returns a new interrupt that goes nowhere yet.
-func (r *routes) message(vm *kvm.VM, event *devices.Event, device string, t *tracing) devices.Message {
+func (r *routes) message(vm router, event *devices.Event, device string, t *tracing) devices.Message {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.gsis++
-	return &message{Event: event, routes: r, vm: vm, gsi: ioAPICPins + r.gsis - 1, device: device, tracing: t}
+	return &message{Event: event, routes: r, kvm: vm, gsi: ioAPICPins + r.gsis - 1, device: device, tracing: t}
 }
 
 // Signal implements devices.Interrupt.
@@ -53,34 +61,58 @@ func (m *message) Signal() {
 	m.Event.Signal()
 }
 
-// Route implements devices.Message.
+// Route implements devices.Message. A target that KVM refuses changes nothing: the
+// interrupt goes where it went, and so do the others.
 func (m *message) Route(addr uint64, data uint32) error {
 	r := m.routes
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if m.msi != nil {
-		*m.msi = kvm.MSI{Addr: addr, Data: data}
-		return m.vm.SetGSIRouting(r.table)
-	}
-	if r.table == nil {
-		r.table = wiredRoutes()
-	}
-	m.msi = &kvm.MSI{Addr: addr, Data: data}
-	r.table = append(r.table, kvm.Route{GSI: m.gsi, MSI: m.msi})
-	if err := m.vm.SetGSIRouting(r.table); err != nil {
+	before, msi := r.current(), &kvm.MSI{Addr: addr, Data: data}
+	if err := r.set(m.kvm, with(before, kvm.Route{GSI: m.gsi, MSI: msi})); err != nil {
 		return err
 	}
-	return m.vm.AddIRQFD(m.FD(), m.gsi)
+	if m.msi == nil {
+		if err := m.kvm.AddIRQFD(m.FD(), m.gsi); err != nil {
+			// Should the route stay, it does no harm: nothing leads to it.
+			return errors.Join(err, r.set(m.kvm, before))
+		}
+	}
+	m.msi = msi
+	return nil
+}
+
+// current is the table that KVM has, or is to have.
+func (r *routes) current() []kvm.Route {
+	if r.table == nil {
+		return wiredRoutes()
+	}
+	return r.table
+}
+
+// set has KVM take a table.
+func (r *routes) set(k router, table []kvm.Route) error {
+	if err := k.SetGSIRouting(table); err != nil {
+		return err
+	}
+	r.table = table
+	return nil
+}
+
+// with is a copy of a table in which a GSI leads to a message.
+func with(table []kvm.Route, route kvm.Route) []kvm.Route {
+	table = slices.Clone(table)
+	if i := slices.IndexFunc(table, func(r kvm.Route) bool { return r.GSI == route.GSI }); i >= 0 {
+		table[i] = route
+		return table
+	}
+	return append(table, route)
 }
 
 // wire has the wired interrupts lead to where a PC has them.
-func (r *routes) wire(vm *kvm.VM) error {
+func (r *routes) wire(vm router) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.table == nil {
-		r.table = wiredRoutes()
-	}
-	return vm.SetGSIRouting(r.table)
+	return r.set(vm, r.current())
 }
 
 // timerPin is the input of the I/O APIC that the PIT's interrupt, number 0, leads

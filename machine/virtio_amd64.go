@@ -14,7 +14,6 @@ import (
 	"vmm/devices/virtio/rng"
 	"vmm/devices/virtio/vsock"
 	"vmm/disk"
-	"vmm/kvm"
 	"vmm/netdev"
 	"vmm/share"
 	"vmm/share/ninep"
@@ -108,21 +107,6 @@ func (m *Machine) name(d virtio.Device) string {
 // virtioConfig is what a virtio device with this name is connected to.
 func (m *Machine) virtioConfig(name string) virtio.Config {
 	return virtio.Config{Name: name, Memory: m.memory, Observer: &observer{&m.tracing, name}, Log: m.log}
-}
-
-// ringWithoutExit has KVM answer the doorbells of a device whose registers are
-// at base.
-func (m *Machine) ringWithoutExit(base uint64, doorbells []virtio.Doorbell) error {
-	if m.doorbellExits {
-		return nil
-	}
-	for _, bell := range doorbells {
-		event := kvm.IOEvent{Addr: base + bell.Offset, Size: bell.Size, Match: bell.Match}
-		if err := m.vm.AddIOEventFD(bell.Event.FD(), event); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (m *Machine) openNet(c Net) (_ virtio.Device, err error) {

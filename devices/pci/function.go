@@ -31,6 +31,10 @@ const (
 
 	statusCapabilities = 1 << 4
 
+	barFlags  = 0xf // of which the guest changes none
+	bar64     = 4   // the address takes the next register too
+	barLength = 8   // bytes, both registers
+
 	spaceSize = 256
 )
 
@@ -43,20 +47,22 @@ type Identity struct {
 }
 
 // Function is a function of a PCI device: its configuration space, with
-// capabilities, and one range of memory-mapped registers, BAR 0, of 32 bits. It
+// capabilities, and one range of memory-mapped registers, BAR 0. Its address has 64
+// bits. It is not prefetchable: writes to registers must not be merged. A function
 // has no interrupt pin: what interrupts does so with messages.
 type Function struct {
 	// Name is for people.
 	Name string
-	// Moved, if set, is called when the guest puts BAR 0 at another address,
-	// 0 for none. It is called with the function locked.
+	// Moved, if set, is called when the guest has BAR 0 answer at another
+	// address, 0 for none. It is called with the function locked.
 	Moved func(old, now uint64)
 
 	mu    sync.Mutex
 	space [spaceSize]byte
 	caps  []capability
 	bar   devices.Device
-	size  uint32 // of bar; a power of 2
+	size  uint64 // of bar; a power of 2
+	free  func(base, size uint64) bool
 	at    atomic.Uint64
 }
 
@@ -68,8 +74,8 @@ type capability struct {
 
 // NewFunction returns a function with size bytes of registers at BAR 0, or none
 // if size is 0.
-func NewFunction(id Identity, bar devices.Device, size uint32) *Function {
-	if size != 0 && (size < 16 || bits.OnesCount32(size) != 1) {
+func NewFunction(id Identity, bar devices.Device, size uint64) *Function {
+	if size != 0 && (size < 16 || bits.OnesCount64(size) != 1) {
 		panic(fmt.Sprintf("pci: a BAR of %d bytes", size))
 	}
 	f := &Function{bar: bar, size: size}
@@ -78,6 +84,9 @@ func NewFunction(id Identity, bar devices.Device, size uint32) *Function {
 	le.PutUint32(f.space[regRevision:], id.Class<<8|uint32(id.Revision))
 	le.PutUint16(f.space[regSubVendor:], id.SubVendor)
 	le.PutUint16(f.space[regSubDevice:], id.SubDevice)
+	if size != 0 {
+		f.space[regBAR0] = bar64
+	}
 	return f
 }
 
@@ -116,7 +125,7 @@ func (r Registers) Write(uint64, []byte) {}
 
 // place puts BAR 0 at an address, as firmware does before the system starts.
 // The system switches it on.
-func (f *Function) place(addr uint32) { le.PutUint32(f.space[regBAR0:], addr) }
+func (f *Function) place(addr uint64) { le.PutUint64(f.space[regBAR0:], addr|bar64) }
 
 // readConfig reads the configuration space; beyond it lies the extended one of
 // PCI Express, where there is nothing.
@@ -170,17 +179,21 @@ func (f *Function) writeByte(i int, b byte) {
 	switch {
 	case i == regCommand:
 		f.space[i] = b & (commandMemory | commandMaster)
-	case i >= regBAR0 && i < regBAR0+4 && f.size != 0:
-		fixed := f.size - 1
-		f.space[i] = b &^ byte(fixed>>(8*(i-regBAR0)))
+	case i >= regBAR0 && i < regBAR0+barLength && f.size != 0:
+		fixed := byte((f.size - 1) >> (8 * (i - regBAR0)))
+		f.space[i] = f.space[i]&fixed | b&^fixed
 	}
 }
 
-// decode brings the address where BAR 0 answers up to date.
+// decode brings the address where BAR 0 answers up to date. Where it would lie over
+// RAM, say, it does not answer: on a PC it would never be asked.
 func (f *Function) decode() {
 	now := uint64(0)
 	if f.space[regCommand]&commandMemory != 0 {
-		now = uint64(le.Uint32(f.space[regBAR0:]))
+		now = le.Uint64(f.space[regBAR0:]) &^ barFlags
+	}
+	if now != 0 && f.free != nil && !f.free(now, f.size) {
+		now = 0
 	}
 	old := f.at.Swap(now)
 	if old != now && f.Moved != nil {

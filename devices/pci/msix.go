@@ -95,7 +95,7 @@ func (m *MSIX) update(v *vector) {
 	if want := [12]byte(v.entry[:12]); want != v.routed {
 		v.live.Store(false)
 		if err := v.message.Route(le.Uint64(want[:]), le.Uint32(want[8:])); err != nil {
-			m.log.Error("an interrupt of a PCI device", "error", err)
+			m.log.Warn("an interrupt of a PCI device leads nowhere: KVM refuses the target that the guest gave it", "address", le.Uint64(want[:]), "data", le.Uint32(want[8:]), "error", err)
 			return
 		}
 		v.routed = want
@@ -138,32 +138,30 @@ func (m *MSIX) Table() devices.Device { return (*msixTable)(m) }
 
 type msixTable MSIX
 
-// at is the vector that an access lies in, and its bytes there. Accesses are
-// of 4 or 8 bytes, aligned.
-func (t *msixTable) at(offset uint64, n int) (*vector, []byte) {
-	i := offset / entrySize
-	if i >= uint64(len(t.vectors)) || n != 4 && n != 8 || offset%uint64(n) != 0 {
-		return nil, nil
-	}
-	v := &t.vectors[i]
-	return v, v.entry[offset%entrySize:][:n]
-}
-
+// Read answers with the bytes that lie there, at any width.
 func (t *msixTable) Read(offset uint64, data []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if v, b := t.at(offset, len(data)); v != nil {
-		copy(data, b)
+	for i := range data {
+		if at := offset + uint64(i); at/entrySize < uint64(len(t.vectors)) {
+			data[i] = t.vectors[at/entrySize].entry[at%entrySize]
+		}
 	}
 }
 
+// Write takes 4 or 8 bytes, aligned: a message is to change as a whole. Of others the
+// result is not defined. PCI §6.8.2.
 func (t *msixTable) Write(offset uint64, data []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if v, b := t.at(offset, len(data)); v != nil {
-		copy(b, data)
-		(*MSIX)(t).update(v)
+	i, n := offset/entrySize, len(data)
+	if i >= uint64(len(t.vectors)) || n != 4 && n != 8 || offset%uint64(n) != 0 {
+		t.log.Warn("the guest writes to an MSI-X table at a width or place that it does not have; nothing changes", "offset", offset, "bytes", n)
+		return
 	}
+	v := &t.vectors[i]
+	copy(v.entry[offset%entrySize:], data)
+	(*MSIX)(t).update(v)
 }
 
 // Pending are the pending bits.

@@ -8,29 +8,28 @@ import (
 )
 
 var (
-	_ devices.Namer = (*ports)(nil)
-	_ devices.Namer = (*ecam)(nil)
-	_ devices.Namer = (*msixTable)(nil)
-	_ devices.Namer = (*msixPending)(nil)
-	_ devices.Space = (*window)(nil)
+	_ devices.Namer  = (*ports)(nil)
+	_ devices.Namer  = (*ecam)(nil)
+	_ devices.Namer  = (*msixTable)(nil)
+	_ devices.Namer  = (*msixPending)(nil)
+	_ devices.Window = (*memory)(nil)
 )
 
 // Find implements devices.Space.
-func (w *window) Find(offset uint64) (devices.Device, string, uint64) {
-	addr := w.base + offset
-	for _, f := range w.functions {
-		if at := f.at.Load(); at != 0 && addr-at < uint64(f.size) {
+func (m *memory) Find(addr uint64) (devices.Device, string, uint64) {
+	for _, f := range m.functions {
+		if at := f.at.Load(); at != 0 && addr-at < f.size {
 			return f.bar, f.Name, addr - at
 		}
 	}
 	return nil, "", 0
 }
 
-// Each calls f with the registers of every function that answers now.
-func (w *window) Each(f func(base, size uint64, name string, d devices.Device)) {
-	for _, function := range w.functions {
+// Each implements devices.Window.
+func (m *memory) Each(f func(base, size uint64, name string, d devices.Device)) {
+	for _, function := range m.functions {
 		if at := function.at.Load(); at != 0 {
-			f(at, uint64(function.size), function.Name, function.bar)
+			f(at, function.size, function.Name, function.bar)
 		}
 	}
 }
@@ -40,7 +39,7 @@ func (w *window) Each(f func(base, size uint64, name string, d devices.Device)) 
 var headerNames = map[uint64]string{
 	regVendor: "Vendor ID", regDevice: "Device ID", regCommand: "Command", regStatus: "Status",
 	regRevision: "Revision ID", regClass: "Class Code", 0x0a: "Class Code", 0x0b: "Class Code", 0x0c: "Cache Line Size", 0x0d: "Latency Timer",
-	0x0e: "Header Type", 0x0f: "BIST", regBAR0: "BAR 0", 0x14: "BAR 1", 0x18: "BAR 2", 0x1c: "BAR 3",
+	0x0e: "Header Type", 0x0f: "BIST", regBAR0: "BAR 0", regBAR0 + 4: "BAR 0 high", 0x18: "BAR 2", 0x1c: "BAR 3",
 	0x20: "BAR 4", 0x24: "BAR 5", 0x28: "CardBus CIS", regSubVendor: "Subsystem Vendor ID",
 	regSubDevice: "Subsystem ID", 0x30: "Expansion ROM", regCapability: "Capabilities Pointer",
 	0x3c: "Interrupt Line", 0x3d: "Interrupt Pin", 0x3e: "Min_Gnt", 0x3f: "Max_Lat",

@@ -2,6 +2,7 @@ package pci
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"testing"
@@ -87,25 +88,27 @@ func TestBAR(t *testing.T) {
 	if err := root.Add(f); err != nil {
 		t.Fatal(err)
 	}
-	ecam, window := root.ECAM(), root.Window()
+	ecam, memory := root.ECAM(), root.Memory()
 	const fn = 1 << 15
-	if at := read(ecam, fn|regBAR0, 4); at != base {
+	if at := read(ecam, fn|regBAR0, 8); at != base|bar64 {
 		t.Errorf("BAR 0 at %#x", at)
 	}
-	if got := read(window, 0, 4); got != 0xffff_ffff {
+	if got := read(memory, base, 4); got != 0xffff_ffff {
 		t.Error("it answers before it is switched on")
 	}
 	write(ecam, fn|regBAR0, 4, 0xffff_ffff)
-	if got := read(ecam, fn|regBAR0, 4); got != 0xffff_f000 {
+	write(ecam, fn|regBAR0+4, 4, 0xffff_ffff)
+	if got := read(ecam, fn|regBAR0, 8); got != 0xffff_ffff_ffff_f000|bar64 {
 		t.Errorf("size mask %#x", got)
 	}
+	write(ecam, fn|regBAR0+4, 4, 0)
 	write(ecam, fn|regBAR0, 4, base+0x5000)
 	write(ecam, fn|regCommand, 2, 0xffff)
 	if got := read(ecam, fn|regCommand, 2); got != 6 {
 		t.Errorf("command %#x", got)
 	}
-	write(window, 0x5010, 4, 0x1234_5678)
-	if got := read(window, 0x5010, 4); got != 0x1234_5678 || le.Uint32(regs.b[0x10:]) != 0x1234_5678 {
+	write(memory, base+0x5010, 4, 0x1234_5678)
+	if got := read(memory, base+0x5010, 4); got != 0x1234_5678 || le.Uint32(regs.b[0x10:]) != 0x1234_5678 {
 		t.Errorf("register %#x", got)
 	}
 	write(ecam, fn|regBAR0, 4, base+0x7000)
@@ -117,6 +120,66 @@ func TestBAR(t *testing.T) {
 	write(ecam, fn, 4, 0) // the identity is not to be changed
 	if got := read(ecam, fn, 4); got != 0x1042_1af4 {
 		t.Errorf("identity %#x", got)
+	}
+}
+
+// The guest puts BAR 0 anywhere: below 4 GiB and above, in halves or as a whole. Where
+// something else is, it does not answer.
+func TestBARAnywhere(t *testing.T) {
+	const fn, high = 1 << 15, 0x12_3456_7000
+	const ramStart, ramEnd = 0, 0x1_4000_0000
+	for _, tt := range []struct {
+		name   string
+		writes []uint64 // offset, width, value
+		want   uint64   // 0: nowhere
+	}{
+		{"as firmware left it", nil, base},
+		{"above 4 GiB, halves", []uint64{0x10, 4, high & 0xffff_ffff, 0x14, 4, high >> 32}, high},
+		{"above 4 GiB, upper half first", []uint64{0x14, 4, high >> 32, 0x10, 4, high & 0xffff_ffff}, high},
+		{"above 4 GiB, as a whole", []uint64{0x10, 8, high}, high},
+		{"bytes", []uint64{0x11, 1, 0x70, 0x12, 2, 0x3456, 0x14, 1, 0x12}, 0x12_3456_7000},
+		{"the highest place", []uint64{0x10, 8, 1<<52 - 0x1000}, 1<<52 - 0x1000},
+		{"the bits that are fixed", []uint64{0x10, 4, 0xd000_0fff}, base},
+		{"over RAM", []uint64{0x10, 8, 0x10_0000}, 0},
+		{"over RAM above 4 GiB", []uint64{0x10, 8, ramEnd - 0x1000}, 0},
+		{"right above RAM", []uint64{0x10, 8, ramEnd}, ramEnd},
+		{"at 0", []uint64{0x10, 8, 0}, 0},
+		{"the lower half alone, which leads to RAM", []uint64{0x10, 4, high & 0xffff_ffff}, 0},
+	} {
+		for _, on := range []bool{false, true} { // decoding meanwhile
+			t.Run(fmt.Sprintf("%s, decoding %v", tt.name, on), func(t *testing.T) {
+				f := NewFunction(identity, &cells{}, 0x1000)
+				root := NewRoot(base, size)
+				root.Free = func(b, n uint64) bool {
+					hole := b >= 0xc000_0000 && b+n <= 1<<32
+					return hole || b >= ramEnd || b+n <= ramStart
+				}
+				if err := root.Add(f); err != nil {
+					t.Fatal(err)
+				}
+				ecam, memory := root.ECAM(), root.Memory()
+				if on {
+					write(ecam, fn|regCommand, 2, commandMemory)
+				}
+				for w := tt.writes; len(w) > 0; w = w[3:] {
+					write(ecam, fn|w[0], int(w[1]), w[2])
+				}
+				write(ecam, fn|regCommand, 2, commandMemory)
+				if at := f.at.Load(); at != tt.want {
+					t.Errorf("it answers at %#x; want %#x", at, tt.want)
+				}
+				if tt.want == 0 {
+					return
+				}
+				write(memory, tt.want+0xff8, 8, 0x1122_3344_5566_7788)
+				if got := read(memory, tt.want+0xffc, 4); got != 0x1122_3344 {
+					t.Errorf("register %#x", got)
+				}
+				if got := read(memory, tt.want+0x1000, 4); got != 0xffff_ffff {
+					t.Errorf("past the end: %#x", got)
+				}
+			})
+		}
 	}
 }
 
@@ -225,6 +288,14 @@ func TestMSIX(t *testing.T) {
 	write(table, 28, 4, 0)
 	if messages[1].routed != 2 || messages[1].data != 0x66 {
 		t.Errorf("%+v", messages[1])
+	}
+	// Reads of any width; writes of one that the table has.
+	before := read(table, 24, 8)
+	for _, w := range [][2]uint64{{24, 1}, {24, 2}, {26, 4}, {20, 8}, {25, 4}, {46, 4}} {
+		write(table, w[0], int(w[1]), 0x7777_7777_7777_7777)
+	}
+	if got := read(table, 24, 8); got != before || read(table, 25, 2) != before>>8&0xffff || read(table, 22, 4) != before<<16&0xffff_ffff {
+		t.Errorf("entry %#x; want %#x", got, before)
 	}
 	write(table, 48, 4, 1) // past the end
 	if got := read(table, 48, 4); got != 0xffff_ffff {

@@ -19,18 +19,20 @@ const (
 // Root is the root complex: a bus with a host bridge in slot 0. All Adds come
 // before the first access.
 type Root struct {
+	// Free, if set, says whether a range of addresses is nothing else's than
+	// PCI's. Registers that the guest puts somewhere else do not answer.
+	Free func(base, size uint64) bool
+
 	functions []*Function
-	next      uint32 // where the next BAR goes
-	end       uint32
-	base      uint64
+	next, end uint64 // where the next BAR goes
 
 	address atomic.Uint32 // the configuration address register
 }
 
 // NewRoot returns a bus whose devices have their registers in size bytes of
-// memory from base on.
-func NewRoot(base, size uint32) *Root {
-	r := &Root{next: base, end: base + size, base: uint64(base)}
+// memory from base on, before the guest moves them.
+func NewRoot(base, size uint64) *Root {
+	r := &Root{next: base, end: base + size}
 	// The identity of QEMU's generic bridge, which needs no driver.
 	r.functions = []*Function{NewFunction(Identity{Vendor: 0x1b36, Device: 0x0008, Class: 0x060000}, nil, 0)}
 	return r
@@ -43,6 +45,7 @@ func (r *Root) Add(f *Function) error {
 		return errors.New("the PCI bus is full")
 	}
 	f.place(base)
+	f.free = func(base, size uint64) bool { return r.Free == nil || r.Free(base, size) }
 	r.next = base + f.size
 	r.functions = append(r.functions, f)
 	return nil
@@ -118,20 +121,20 @@ func (e *ecam) Write(offset uint64, data []byte) {
 	}
 }
 
-// Window is the memory in which the devices have their registers, wherever in
-// it the guest has put them.
-func (r *Root) Window() devices.Device { return (*window)(r) }
+// Memory is where the devices have their registers, wherever the guest has put
+// them: its offsets are addresses.
+func (r *Root) Memory() devices.Window { return (*memory)(r) }
 
-type window Root
+type memory Root
 
-func (w *window) Read(offset uint64, data []byte) {
-	if d, _, reg := w.Find(offset); d != nil {
+func (m *memory) Read(addr uint64, data []byte) {
+	if d, _, reg := m.Find(addr); d != nil {
 		d.Read(reg, data)
 	}
 }
 
-func (w *window) Write(offset uint64, data []byte) {
-	if d, _, reg := w.Find(offset); d != nil {
+func (m *memory) Write(addr uint64, data []byte) {
+	if d, _, reg := m.Find(addr); d != nil {
 		d.Write(reg, data)
 	}
 }

@@ -15,7 +15,7 @@ func (e *ecam) Show() []devices.Value {
 		for _, r := range []struct {
 			offset uint64
 			bytes  int
-		}{{regVendor, 2}, {regDevice, 2}, {regCommand, 2}, {regBAR0, 4}} {
+		}{{regVendor, 2}, {regDevice, 2}, {regCommand, 2}, {regBAR0, 8}} {
 			offset := uint64(slot)<<15 | r.offset
 			var data [8]byte
 			e.Read(offset, data[:r.bytes])

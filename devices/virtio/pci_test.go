@@ -94,10 +94,10 @@ func FuzzPCI(f *testing.F) {
 				root.ECAM().Write(1<<15+where%0x200, value)
 				root.ECAM().Read(1<<15+where%0x200, b)
 			case 1:
-				root.Window().Write(where%0x8000, value)
-				root.Window().Read(where%0x8000, b)
+				root.Memory().Write(virtiotest.WindowAddr+where%0x8000, value)
+				root.Memory().Read(virtiotest.WindowAddr+where%0x8000, b)
 			case 2:
-				root.Window().Write(where%0x40, value)
+				root.Memory().Write(virtiotest.WindowAddr+where%0x40, value)
 			case 3:
 				d.Kick(int(where))
 			}

@@ -57,7 +57,7 @@ func NewPCILogged(t testing.TB, d virtio.Device, log *slog.Logger) (*Driver, *pc
 	if err := root.Add(transport.Function()); err != nil {
 		t.Fatal(err)
 	}
-	p := &pciRegs{ecam: root.ECAM(), window: root.Window(), queues: len(d.Info().Queues)}
+	p := &pciRegs{ecam: root.ECAM(), window: root.Memory(), queues: len(d.Info().Queues)}
 	p.findCapabilities(t)
 	p.enable()
 	driver.Regs = p
@@ -83,7 +83,7 @@ func (p *pciRegs) config32(offset uint64) uint32 {
 }
 
 func (p *pciRegs) findCapabilities(t testing.TB) {
-	bar := uint64(p.config32(0x10)) - WindowAddr
+	bar := uint64(p.config32(0x10)&^0xf) | uint64(p.config32(0x14))<<32
 	for at := uint64(p.config32(0x34) & 0xff); at != 0; at = uint64(p.config32(at) >> 8 & 0xff) {
 		header := p.config32(at)
 		switch id, kind := header&0xff, header>>24; {
