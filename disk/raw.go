@@ -1,11 +1,11 @@
 package disk
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,10 +16,16 @@ import (
 
 // raw is an image whose bytes are those of its file.
 type raw struct {
-	file   *os.File
-	fd     int
-	size   int64
-	direct bool
+	file    *os.File
+	fd      int
+	size    int64
+	direct  bool
+	align   int  // O_DIRECT's: see alignment
+	guarded bool // nobody has said that it is raw: see guards
+	buffers buffers
+	// partial is held by a write of less than a block, which reads the block first,
+	// and for reading by all others: where blocks are larger than sectors.
+	partial sync.RWMutex
 	// stamped is when the file's times become old, in nanoseconds since 1970.
 	stamped atomic.Int64
 }
@@ -29,24 +35,39 @@ func openRaw(c Config, file *os.File) (Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	// To guess the format from the contents would let a guest choose it, by
-	// what it writes to its disk. This guess can only refuse.
 	if c.Format == "" {
-		var magic [4]byte
-		if _, err := file.ReadAt(magic[:], 0); err == nil && binary.BigEndian.Uint32(magic[:]) == qcow2Magic {
-			return nil, errors.New(`it looks like a qcow2 image; add "format=qcow2,ro", or "format=raw" to use it as it is`)
+		if err := refuseContainer(file, size); err != nil {
+			return nil, err
 		}
 	}
 	if err := checkSize(size); err != nil {
 		return nil, err
 	}
-	return &raw{file: file, fd: int(file.Fd()), size: size, direct: c.Direct}, nil
+	r := &raw{
+		file: file, fd: int(file.Fd()), size: size, direct: c.Direct, align: SectorSize,
+		guarded: c.Format == "" && !c.ReadOnly, buffers: newBuffers(),
+	}
+	if c.Direct {
+		if r.align, err = alignment(r.fd); err != nil {
+			return nil, err
+		}
+		if size%int64(r.align) != 0 {
+			return nil, fmt.Errorf("its size of %d bytes is no multiple of its storage's blocks, of %d bytes; leave out \"cache=none\"", size, r.align)
+		}
+	}
+	return r, nil
 }
 
 func (r *raw) Size() int64 { return r.size }
 
-// FD is the file, in which the image's bytes are at their own offsets.
-func (r *raw) FD() int { return r.fd }
+// File is the file to whose offset off v may be written, or from which it may be
+// read, by others than this package: false where that has to be Read's and Write's.
+func (r *raw) File(v *memory.Vector, off int64, write bool) (fd int, ok bool) {
+	if r.direct && !r.fits(v, off) || write && (r.coarse() || r.guards(off, int64(v.Len()))) {
+		return -1, false
+	}
+	return r.fd, true
+}
 
 func (r *raw) Read(v *memory.Vector, off int64, wait bool) error {
 	flags := unix.RWF_NOWAIT // from the page cache
@@ -54,6 +75,9 @@ func (r *raw) Read(v *memory.Vector, off int64, wait bool) error {
 		flags = 0
 	} else if r.direct {
 		return unix.EAGAIN
+	}
+	if r.direct && !r.fits(v, off) {
+		return r.bounceRead(v, off)
 	}
 	for !v.Empty() {
 		n, err := v.Preadv(r.fd, off, flags)
@@ -84,8 +108,11 @@ func (r *raw) Write(v *memory.Vector, off int64, sync, wait bool) error {
 	if sync {
 		flags = unix.RWF_DSYNC
 	}
+	if r.direct && !r.fits(v, off) || r.guards(off, int64(v.Len())) {
+		return r.bounceWrite(v, off, flags)
+	}
 	for !v.Empty() {
-		n, err := v.Pwritev(r.fd, off, flags)
+		n, err := r.write(v, off, flags)
 		switch {
 		case r.misaligned(err):
 			return r.bounceWrite(v, off, flags)
@@ -96,6 +123,15 @@ func (r *raw) Write(v *memory.Vector, off int64, sync, wait bool) error {
 		off += int64(n)
 	}
 	return nil
+}
+
+// write writes whole blocks once.
+func (r *raw) write(v *memory.Vector, off int64, flags int) (int, error) {
+	if r.coarse() {
+		r.partial.RLock()
+		defer r.partial.RUnlock()
+	}
+	return v.Pwritev(r.fd, off, flags)
 }
 
 // stamp sets the file's times ahead of a write through io_uring, if the kernel's
@@ -115,43 +151,6 @@ func (r *raw) stamp() {
 	}
 }
 
-// misaligned reports whether an error says that O_DIRECT does not take memory
-// at such addresses or in such pieces. Guests seldom ask for that.
-func (r *raw) misaligned(err error) bool { return r.direct && err == unix.EINVAL }
-
-// bounceRead and bounceWrite go by way of memory that is aligned: a mapping is.
-func (r *raw) bounceRead(v *memory.Vector, off int64) error {
-	buf, err := unix.Mmap(-1, 0, v.Len(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = unix.Munmap(buf) }()
-	if _, err := r.file.ReadAt(buf, off); err != nil {
-		return err
-	}
-	v.CopyFrom(buf)
-	return nil
-}
-
-func (r *raw) bounceWrite(v *memory.Vector, off int64, flags int) error {
-	buf, err := unix.Mmap(-1, 0, v.Len(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = unix.Munmap(buf) }()
-	v.CopyTo(buf)
-	var whole memory.Vector
-	for whole.Set([][]byte{buf}); !whole.Empty(); {
-		n, err := whole.Pwritev(r.fd, off, flags)
-		if err != nil {
-			return err
-		}
-		whole.Skip(n)
-		off += int64(n)
-	}
-	return nil
-}
-
 func (r *raw) Flush() error {
 	for {
 		if err := unix.Fdatasync(r.fd); err != unix.EINTR {
@@ -168,29 +167,31 @@ func (r *raw) Zero(off, n int64, unmap bool) error {
 	if unmap && r.Discard(off, n) == nil { // a hole reads as zeroes
 		return nil
 	}
-	err := r.allocate(unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, off, n)
-	if err == unix.EOPNOTSUPP {
+	switch err := r.allocate(unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, off, n); err {
+	case unix.EOPNOTSUPP, unix.EINVAL: // as on tmpfs; and of parts of a device's blocks
 		return r.writeZeroes(off, n)
+	default:
+		return err
 	}
-	return err
 }
 
-// writeZeroes is for file systems that cannot zero a range by themselves, as
-// tmpfs.
+// writeZeroes is for what cannot zero a range by itself.
 func (r *raw) writeZeroes(off, n int64) error {
-	const piece = 1 << 20
-	zeroes, err := unix.Mmap(-1, 0, piece, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	// Memory that is only read takes none of the host's.
+	zeroes, err := unix.Mmap(-1, 0, bufferSize, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = unix.Munmap(zeroes) }()
+	var v memory.Vector
 	for n > 0 {
-		written, err := r.file.WriteAt(zeroes[:min(n, piece)], off)
-		if err != nil {
+		piece := min(n, bufferSize)
+		v.Set([][]byte{zeroes[:piece]})
+		if err := r.Write(&v, off, false, true); err != nil {
 			return err
 		}
-		off += int64(written)
-		n -= int64(written)
+		off += piece
+		n -= piece
 	}
 	return nil
 }
@@ -204,4 +205,4 @@ func (r *raw) allocate(mode uint32, off, n int64) error {
 	}
 }
 
-func (r *raw) Close() error { return r.file.Close() }
+func (r *raw) Close() error { return errors.Join(r.buffers.close(), r.file.Close()) }

@@ -54,6 +54,17 @@ func (v *Vector) Truncate(n uint64) {
 	}
 }
 
+// Aligned reports whether each piece begins at a multiple of n, a power of two, and
+// has a length that is one: what O_DIRECT of open(2) asks for.
+func (v *Vector) Aligned(n int) bool {
+	for _, e := range v.iov {
+		if (uint64(uintptr(unsafe.Pointer(e.Base)))|e.Len)&uint64(n-1) != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // Empty reports whether no bytes are left.
 func (v *Vector) Empty() bool { return len(v.iov) == 0 }
 

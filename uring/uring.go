@@ -27,6 +27,7 @@ type Ring struct {
 	requests       []request
 	answers        []answer
 
+	limit  int // of what may be under way
 	flying int // started and not answered
 	wake   int // an eventfd
 	armed  bool
@@ -94,7 +95,7 @@ func New(n int, wake int) (*Ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("io_uring_setup: %w", err)
 	}
-	r := &Ring{fd: fd, wake: wake}
+	r := &Ring{fd: fd, wake: wake, limit: n}
 	if p.features&featureSingleMmap == 0 {
 		r.Close()
 		return nil, fmt.Errorf("io_uring: %w: this kernel's is an early one", unix.EOPNOTSUPP)
@@ -108,24 +109,30 @@ func New(n int, wake int) (*Ring, error) {
 
 // Read starts to read into v from an offset of a file, Write to write. Wait says
 // how it went, under the token. The vector and its memory must stay as they are
-// until then. See preadv2(2) for the flags.
-func (r *Ring) Read(fd int, v *memory.Vector, off int64, flags int, token uint64) {
-	r.start(opReadv, fd, v, off, flags, token)
+// until then. See preadv2(2) for the flags. Both return false, and start nothing,
+// when as many requests are under way as New was told.
+func (r *Ring) Read(fd int, v *memory.Vector, off int64, flags int, token uint64) bool {
+	return r.start(opReadv, fd, v, off, flags, token)
 }
 
 // Write is the counterpart of Read.
-func (r *Ring) Write(fd int, v *memory.Vector, off int64, flags int, token uint64) {
-	r.start(opWritev, fd, v, off, flags, token)
+func (r *Ring) Write(fd int, v *memory.Vector, off int64, flags int, token uint64) bool {
+	return r.start(opWritev, fd, v, off, flags, token)
 }
 
-func (r *Ring) start(op uint8, fd int, v *memory.Vector, off int64, flags int, token uint64) {
+func (r *Ring) start(op uint8, fd int, v *memory.Vector, off int64, flags int, token uint64) bool {
+	if r.flying == r.limit {
+		return false
+	}
 	addr, n := v.Address()
 	r.put(request{op: op, fd: int32(fd), off: uint64(off), addr: uint64(addr), len: uint32(n), rwFlags: uint32(flags), token: token})
 	r.flying++
+	return true
 }
 
-// put puts a request into the ring. There is room: the kernel takes all of them
-// in each Wait, and there are no more than New was told.
+// put puts a request into the ring. There is always room: what the kernel has not
+// taken yet is under way, too, so there are at most limit requests in it, and one for the
+// eventfd.
 func (r *Ring) put(q request) {
 	tail := r.sqTail.Load()
 	r.requests[tail&r.sqMask] = q

@@ -111,3 +111,40 @@ func TestWake(t *testing.T) {
 		}
 	}
 }
+
+// A ring that is full takes no more, loses none of what it has, and takes as many
+// again afterwards.
+func TestFull(t *testing.T) {
+	const n, size = 5, 64 // 6 requests, with the eventfd's, in a ring of 8
+	r, wake := newRing(t, n)
+	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	data := make([]byte, size)
+	for range 10 {
+		r.Arm()
+		started := uint64(0)
+		for ; r.Write(int(f.Fd()), vector(data), 0, 0, started); started++ {
+			if started > 2*n {
+				t.Fatal("the ring is never full")
+			}
+		}
+		if r.Read(int(f.Fd()), vector(data), 0, 0, 99) || started != n {
+			t.Errorf("%d requests were started; want %d", started, n)
+		}
+		seen := make(map[uint64]int)
+		_, _ = unix.Write(wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+		for r.Busy() {
+			r.Wait(func(token uint64, _ int, err error) {
+				if seen[token]++; err != nil || seen[token] > 1 || token >= n {
+					t.Errorf("request %d, answer %d: %v", token, seen[token], err)
+				}
+			})
+		}
+		if len(seen) != n {
+			t.Errorf("%d requests were answered", len(seen))
+		}
+	}
+}

@@ -20,6 +20,9 @@ type Chain struct {
 // others that are under way.
 func (c *Chain) Head() uint16 { return c.head }
 
+// Cap is how many descriptors the chain has room for when it is used again.
+func (c *Chain) Cap() int { return cap(c.pieces) }
+
 // maxChainBytes is the total length of a chain at the most. virtio §2.7.5.
 const maxChainBytes = 1 << 32
 

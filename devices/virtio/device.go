@@ -62,7 +62,7 @@ type Info struct {
 
 // Device is a virtio device without its transport. The transport locks: it
 // makes one call at a time, except that ReadConfig and WriteConfig may run
-// beside each other.
+// beside each other and beside Reset.
 type Device interface {
 	// Info says what the device is.
 	Info() Info
@@ -75,7 +75,9 @@ type Device interface {
 	Activate(*Env) error
 	// Reset stops the device and forgets what the driver set. When it
 	// returns, nothing of the device touches the queues or guest memory any
-	// more. A device that was never activated is reset too.
+	// more. A device that was never activated is reset too. It may take as long as
+	// what stands behind the device takes; the guest and the machine's end wait
+	// only for a while.
 	Reset()
 	// Close lets go of what is behind the device. It comes after Reset.
 	Close() error

@@ -27,6 +27,7 @@ const (
 	mmioQueueDesc       = 0x080 // low half, then high half
 	mmioQueueDriver     = 0x090
 	mmioQueueDevice     = 0x0a0
+	mmioSHMSelect       = 0x0ac
 	mmioGeneration      = 0x0fc
 	mmioConfig          = 0x100 // the configuration space of the device's type
 
@@ -94,14 +95,21 @@ func (m *MMIO) Doorbells() []Doorbell {
 	return all
 }
 
-// Read implements devices.Device.
+// forget is a reset's part: no reasons for an interrupt are left.
+func (m *MMIO) forget() { m.pending.Store(0) }
+
+// Read implements devices.Device. At another width or alignment than that of the
+// registers, a driver reads the bytes that lie there, as from any memory.
 func (m *MMIO) Read(offset uint64, data []byte) {
-	if offset >= mmioConfig {
-		m.device.ReadConfig(offset-mmioConfig, data)
-		return
-	}
-	if offset%4 == 0 && len(data) == 4 {
-		le.PutUint32(data, m.read(offset))
+	for len(data) > 0 {
+		if offset >= mmioConfig {
+			m.device.ReadConfig(offset-mmioConfig, data)
+			return
+		}
+		var word [4]byte
+		le.PutUint32(word[:], m.read(offset&^3))
+		n := copy(data, word[offset&3:])
+		offset, data = offset+uint64(n), data[n:]
 	}
 }
 
@@ -141,14 +149,21 @@ func (m *MMIO) read(offset uint64) uint32 {
 	return 0xffff_ffff // among them: no shared memory. virtio §4.2.2
 }
 
-// Write implements devices.Device.
+// Write implements devices.Device. A 64-bit write is one to each of two registers,
+// as with QEMU. Of any other that is not a register's the driver has no right to
+// expect anything. virtio §4.2.2.2.
 func (m *MMIO) Write(offset uint64, data []byte) {
-	if offset >= mmioConfig {
-		m.device.WriteConfig(offset-mmioConfig, data)
-		return
-	}
-	if offset%4 == 0 && len(data) == 4 {
+	for len(data) > 0 {
+		if offset >= mmioConfig {
+			m.device.WriteConfig(offset-mmioConfig, data)
+			return
+		}
+		if offset%4 != 0 || len(data) < 4 {
+			m.warn("the driver writes to a part of a 32-bit register; nothing changes", "offset", hex(offset), "bytes", len(data))
+			return
+		}
 		m.write(offset, le.Uint32(data))
+		offset, data = offset+4, data[4:]
 	}
 }
 
@@ -156,13 +171,22 @@ func (m *MMIO) write(offset uint64, v uint32) {
 	switch offset {
 	case mmioQueueNotify:
 		m.ring(v)
-		return
 	case mmioInterruptAck:
 		m.pending.And(^v)
-		return
+	case mmioStatus:
+		m.mu.Lock()
+		wait := m.setStatus(v)
+		m.mu.Unlock()
+		m.await(wait)
+	default:
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.set(offset, v)
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
+}
+
+// set writes a register that is no more than memory, with the lock held.
+func (m *MMIO) set(offset uint64, v uint32) {
 	switch offset {
 	case mmioFeaturesSelect:
 		m.featureSelect = v
@@ -172,11 +196,6 @@ func (m *MMIO) write(offset uint64, v uint32) {
 		m.accept(v)
 	case mmioQueueSelect:
 		m.queueSelect = v
-	case mmioStatus:
-		m.setStatus(v)
-		if v == 0 {
-			m.pending.Store(0)
-		}
 	case mmioQueueReady:
 		m.enable(v&1 != 0)
 	case mmioQueueSize:
@@ -188,6 +207,9 @@ func (m *MMIO) write(offset uint64, v uint32) {
 			part := [...]*uint64{&q.desc, &q.avail, &q.used}[(offset-mmioQueueDesc)/0x10]
 			setHalf(part, offset%8 != 0, v)
 		}
+	case mmioSHMSelect: // there is no shared memory, whichever is selected
+	default:
+		m.warn("the driver writes to a register that cannot be written", "offset", hex(offset), "value", hex(v))
 	}
 }
 

@@ -2,6 +2,9 @@ package virtio_test
 
 import (
 	"errors"
+	"log/slog"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,37 +25,70 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
+// A driver that accepts too much, too little, or skips a step gets the features
+// that are left, and the user one warning.
 func TestNegotiation(t *testing.T) {
 	const driver = virtiotest.StatusAcknowledge | virtiotest.StatusDriver
+	const all = driver | virtiotest.StatusFeaturesOK | virtiotest.StatusDriverOK
 	for _, tt := range []struct {
-		name   string
-		accept virtio.Features
-		ok     bool
+		name     string
+		accept   virtio.Features
+		steps    []uint32 // of the status
+		want     virtio.Features
+		warnings []string // parts of them
 	}{
-		{"all", echoFeature | virtio.FeatureVersion1, true},
-		{"the least", virtio.FeatureVersion1, true},
-		{"a legacy driver", echoFeature, false},
-		{"a feature that is not offered", virtio.FeatureVersion1 | 1<<7, false},
-		{"a feature of a later word", virtio.FeatureVersion1 | 1<<40, false},
+		{"all", echoFeature | virtio.FeatureVersion1, []uint32{11, all}, echoFeature | virtio.FeatureVersion1, nil},
+		{"the least", virtio.FeatureVersion1, []uint32{11, all}, virtio.FeatureVersion1, nil},
+		{"a legacy driver", echoFeature, []uint32{11, all}, echoFeature, []string{"VERSION_1"}},
+		{"none at all", 0, []uint32{11, all}, 0, []string{"VERSION_1"}},
+		{"a feature that is not offered", virtio.FeatureVersion1 | 1<<7, []uint32{11, all}, virtio.FeatureVersion1, []string{"0x80"}},
+		{"a feature of a later word", virtio.FeatureVersion1 | 1<<40, []uint32{11, all}, virtio.FeatureVersion1, []string{"0x10000000000"}},
+		{"everything", ^virtio.Features(0), []uint32{11, all},
+			echoFeature | virtio.FeatureIndirect | virtio.FeatureEventIdx | virtio.FeatureVersion1, []string{"not offered"}},
+		{"no FEATURES_OK", virtio.FeatureVersion1 | 1<<7, []uint32{driver | virtiotest.StatusDriverOK}, virtio.FeatureVersion1,
+			[]string{"0x80", "without FEATURES_OK"}},
+		{"all steps at once", virtio.FeatureVersion1, []uint32{all}, virtio.FeatureVersion1, nil},
+		{"bits one at a time", virtio.FeatureVersion1, []uint32{8, 4}, virtio.FeatureVersion1, []string{"0x3"}},
+		{"bits that do not exist", virtio.FeatureVersion1, []uint32{11, all | 0x30}, virtio.FeatureVersion1, []string{"0x30"}},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			e := &echo{}
-			d := virtiotest.New(t, e)
-			d.SetStatus(driver)
-			d.Accept(tt.accept)
-			d.SetStatus(driver | virtiotest.StatusFeaturesOK)
-			if ok := d.Status()&virtiotest.StatusFeaturesOK != 0; ok != tt.ok {
-				t.Fatalf("FEATURES_OK is %v; want %v", ok, tt.ok)
-			}
-			d.SetStatus(driver | virtiotest.StatusDriverOK)
-			if started := e.env != nil; started != tt.ok {
-				t.Errorf("started: %v; want %v", started, tt.ok)
-			}
-			if tt.ok && e.env.Features != tt.accept {
-				t.Errorf("the device gets %#x; want %#x", e.env.Features, tt.accept)
-			}
-		})
+		for _, transport := range transports {
+			t.Run(transport.name+" "+tt.name, func(t *testing.T) {
+				e := &echo{}
+				w := &warnings{}
+				d := transport.start(t, e, slog.New(w))
+				for range 3 { // the warnings come once
+					d.Reset()
+					d.SetStatus(virtiotest.StatusAcknowledge)
+					d.SetStatus(driver)
+					d.Accept(tt.accept)
+					d.AddRings(tt.want)
+					for _, s := range tt.steps {
+						d.SetStatus(s)
+					}
+					if e.env == nil || e.env.Features != tt.want {
+						t.Fatalf("the device gets %+v; want %#x", e.env, tt.want)
+					}
+					if n := d.Do(0, d.Out([]byte("hello")), d.In(8)); n != 5 {
+						t.Errorf("%d bytes; want 5", n)
+					}
+				}
+				got := w.texts()
+				if len(tt.warnings) == 0 && len(got) > 0 || len(got) < len(tt.warnings) && len(got) != 1 {
+					t.Errorf("warnings %q; want of %q", got, tt.warnings)
+				}
+				if all := strings.Join(got, "\n"); !containsAll(all, tt.warnings) {
+					t.Errorf("warnings %q; want of %q", got, tt.warnings)
+				}
+				if seen := slices.Compact(slices.Sorted(slices.Values(got))); len(seen) != len(got) {
+					t.Errorf("doubled warnings: %q", got)
+				}
+			})
+		}
 	}
+}
+
+func containsAll(s string, parts []string) bool {
+	return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(s, part) })
 }
 
 // What the driver says too late does not count.
@@ -164,20 +200,6 @@ func TestConfigChange(t *testing.T) {
 	}
 	if c := d.Config(6, 4); string(c) != "\x22\x11\xff\xff" {
 		t.Errorf("past the end: % x; want ones", c)
-	}
-}
-
-// Registers are there at their own width only; nothing else does anything.
-func TestOddAccesses(t *testing.T) {
-	d := virtiotest.Start(t, &echo{}, 0)
-	for _, offset := range []uint64{0, 1, 2, 0x44, 0x70, 0x71, 0xfc, 0xff} {
-		for _, n := range []int{1, 2, 8} {
-			d.Regs.Write(offset, make([]byte, n)) // zeroes: at 0x70 a reset, if it were one
-			d.Regs.Read(offset, make([]byte, n))
-		}
-	}
-	if n := d.Do(0, d.Out([]byte("x")), d.In(1)); n != 1 {
-		t.Errorf("%d bytes; want 1", n)
 	}
 }
 

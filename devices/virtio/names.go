@@ -26,7 +26,7 @@ var mmioNames = map[uint64]string{
 	mmioQueueDesc: "QueueDescLow", mmioQueueDesc + 4: "QueueDescHigh",
 	mmioQueueDriver: "QueueDriverLow", mmioQueueDriver + 4: "QueueDriverHigh",
 	mmioQueueDevice: "QueueDeviceLow", mmioQueueDevice + 4: "QueueDeviceHigh",
-	0x0ac: "SHMSel", 0x0b0: "SHMLenLow", 0x0b4: "SHMLenHigh", 0x0b8: "SHMBaseLow", 0x0bc: "SHMBaseHigh",
+	mmioSHMSelect: "SHMSel", 0x0b0: "SHMLenLow", 0x0b4: "SHMLenHigh", 0x0b8: "SHMBaseLow", 0x0bc: "SHMBaseHigh",
 	0x0c0: "QueueReset", mmioGeneration: "ConfigGeneration",
 }
 

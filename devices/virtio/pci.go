@@ -95,7 +95,7 @@ func NewPCI(d Device, c Config, messages []devices.Message) (*PCI, error) {
 	for i := range p.queued {
 		p.queued[i].pci = p
 	}
-	p.forgetVectors()
+	p.forget()
 	p.function = pci.NewFunction(p.identity(), &p.bar, barSize)
 	p.function.Name = p.name
 	p.addCapabilities()
@@ -165,10 +165,14 @@ func (p *PCI) fillBAR() error {
 func (p *PCI) queue(i int) devices.Interrupt { return &p.queued[i] }
 func (p *PCI) config() devices.Interrupt     { return &p.changed }
 
-func (p *PCI) forgetVectors() {
+// forget is a reset's part: no queue has a vector, and no interrupt is pending.
+func (p *PCI) forget() {
 	p.changed.vector.Store(noVector)
 	for i := range p.queued {
 		p.queued[i].vector.Store(noVector)
+	}
+	if p.msix != nil { // nil while the device is being made
+		p.msix.Reset()
 	}
 }
 
@@ -185,15 +189,28 @@ func (p *PCI) Doorbells() []Doorbell {
 // pciCommon is the common configuration.
 type pciCommon PCI
 
-// Read takes a picture of all registers: a driver reads each at its own width,
-// and 64-bit ones in halves.
+// commonRegisters are its registers in their order.
+var commonRegisters = []struct{ offset, width uint64 }{
+	{pciFeaturesSelect, 4}, {pciFeatures, 4}, {pciAcceptSelect, 4}, {pciAccept, 4},
+	{pciConfigVector, 2}, {pciQueues, 2}, {pciStatus, 1}, {pciGeneration, 1},
+	{pciQueueSelect, 2}, {pciQueueSize, 2}, {pciQueueVector, 2}, {pciQueueEnable, 2}, {pciQueueNotifyOff, 2},
+	{pciQueueDesc, 8}, {pciQueueDriver, 8}, {pciQueueDevice, 8},
+}
+
+// Read reads whatever registers lie there: a driver reads each at its own width,
+// and 64-bit ones as a whole or in halves.
 func (c *pciCommon) Read(offset uint64, data []byte) {
 	if offset >= pciCommonSize {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var r [pciCommonSize]byte
+	r := c.registers()
+	copy(data, r[offset:])
+}
+
+// registers is a picture of all registers.
+func (c *pciCommon) registers() (r [pciCommonSize]byte) {
 	le.PutUint32(r[pciFeaturesSelect:], c.featureSelect)
 	le.PutUint32(r[pciFeatures:], c.features())
 	le.PutUint32(r[pciAcceptSelect:], c.acceptSelect)
@@ -216,56 +233,79 @@ func (c *pciCommon) Read(offset uint64, data []byte) {
 		le.PutUint64(r[pciQueueDriver:], q.avail)
 		le.PutUint64(r[pciQueueDevice:], q.used)
 	}
-	copy(data, r[offset:])
+	return r
 }
 
+// Write writes to the registers that an access covers, each in its turn. One that
+// is covered in part keeps its other bytes, as with the byte enables of a PCI bus:
+// a 64-bit register may be written in halves, or as a whole.
 func (c *pciCommon) Write(offset uint64, data []byte) {
-	var v uint32
-	switch len(data) {
-	case 1:
-		v = uint32(data[0])
-	case 2:
-		v = uint32(le.Uint16(data))
-	case 4:
-		v = le.Uint32(data)
-	default:
-		return
-	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case offset == pciStatus && len(data) == 1:
-		c.setStatus(v)
-		if v == 0 {
-			(*PCI)(c).forgetVectors()
-			c.msix.Reset()
+	var wait <-chan struct{}
+	written := false
+	end := offset + uint64(len(data))
+	for _, r := range commonRegisters {
+		low, high := max(offset, r.offset), min(end, r.offset+r.width)
+		if low >= high {
+			continue
 		}
-	case len(data) == 2:
-		c.write16(offset, v)
-	case len(data) == 4:
-		c.write32(offset, v)
+		image := c.registers()
+		var b [8]byte
+		copy(b[:], image[r.offset:][:r.width])
+		copy(b[low-r.offset:], data[low-offset:high-offset])
+		v := le.Uint64(b[:])
+		if r.offset == pciStatus {
+			wait = c.setStatus(uint32(v))
+			written = true
+		} else {
+			written = c.set(r.offset, v) || written
+		}
 	}
+	if !written {
+		c.warn("the driver writes to a register that cannot be written", "offset", hex(offset), "bytes", len(data))
+	}
+	c.mu.Unlock()
+	c.await(wait)
 }
 
-func (c *pciCommon) write16(offset uint64, v uint32) {
+// set writes a register other than the status. It is false for one that cannot be
+// written.
+func (c *pciCommon) set(offset uint64, v uint64) bool {
 	switch offset {
+	case pciFeaturesSelect:
+		c.featureSelect = uint32(v)
+	case pciAcceptSelect:
+		c.acceptSelect = uint32(v)
+	case pciAccept:
+		c.accept(uint32(v))
 	case pciConfigVector:
-		c.setVector(&c.changed, v)
+		c.setVector(&c.changed, uint32(v))
 	case pciQueueSelect:
-		c.queueSelect = v
+		c.queueSelect = uint32(v)
 	case pciQueueSize:
 		if q := c.settable(); q != nil {
 			q.size = uint16(v) // activate has it checked
 		}
 	case pciQueueVector:
 		if c.selected() != nil {
-			c.setVector(&c.queued[c.queueSelect], v)
+			c.setVector(&c.queued[c.queueSelect], uint32(v))
 		}
 	case pciQueueEnable:
-		if v == 1 { // a reset takes it out of service
+		// virtio §4.1.4.3.2: the driver writes no 0. A reset takes the queue
+		// out of service.
+		if v == 1 {
 			c.enable(true)
+		} else {
+			c.warn("the driver writes something else than 1 to queue_enable; nothing changes", "queue", c.queueSelect, "value", hex(v))
 		}
+	case pciQueueDesc, pciQueueDriver, pciQueueDevice:
+		if q := c.settable(); q != nil {
+			*[...]*uint64{&q.desc, &q.avail, &q.used}[(offset-pciQueueDesc)/8] = v
+		}
+	default:
+		return false
 	}
+	return true
 }
 
 // setVector chooses a vector. One that is not there reads back as none, by which
@@ -277,28 +317,17 @@ func (c *pciCommon) setVector(i *pciInterrupt, v uint32) {
 	i.vector.Store(v)
 }
 
-func (c *pciCommon) write32(offset uint64, v uint32) {
-	switch offset {
-	case pciFeaturesSelect:
-		c.featureSelect = v
-	case pciAcceptSelect:
-		c.acceptSelect = v
-	case pciAccept:
-		c.accept(v)
-	case pciQueueDesc, pciQueueDesc + 4, pciQueueDriver, pciQueueDriver + 4, pciQueueDevice, pciQueueDevice + 4:
-		if q := c.settable(); q != nil {
-			part := [...]*uint64{&q.desc, &q.avail, &q.used}[(offset-pciQueueDesc)/8]
-			setHalf(part, offset%8 != 0, v)
-		}
-	}
-}
-
 // pciNotify are the doorbells, for where KVM does not answer them.
 type pciNotify PCI
 
 func (n *pciNotify) Read(uint64, []byte) {}
 
-func (n *pciNotify) Write(offset uint64, _ []byte) { n.ring(uint32(offset / notifyStep)) }
+// Write rings the doorbells that an access covers, even in part.
+func (n *pciNotify) Write(offset uint64, data []byte) {
+	for queue, last := offset/notifyStep, (offset+uint64(len(data))-1)/notifyStep; queue <= last; queue++ {
+		n.ring(uint32(queue))
+	}
+}
 
 // isr is the register with the reasons for an interrupt by pin, which this
 // transport does not have. virtio §4.1.4.5.

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"vmm/devices"
 	"vmm/memory"
@@ -48,18 +50,21 @@ type transport struct {
 	offers   Features
 	memory   *memory.Guest
 	log      *slog.Logger
+	warned   warned
 	// interrupts is how this transport tells the driver something.
 	interrupts interface {
 		// queue is the interrupt of a queue.
 		queue(i int) devices.Interrupt
 		// config is the one of the configuration space.
 		config() devices.Interrupt
+		// forget takes back what a reset takes back.
+		forget()
 	}
 
 	status     atomic.Uint32
 	generation atomic.Uint32
 
-	mu            sync.Mutex // guards what follows, and calls of device
+	mu            sync.Mutex // guards what follows, and Activate of device
 	featureSelect uint32     // which word of the features is read
 	acceptSelect  uint32     // and written
 	accepted      Features
@@ -67,7 +72,8 @@ type transport struct {
 	queues        []queueSetup
 	doorbells     []*devices.Event
 	active        bool
-	live          []*Queue // that the device uses, while active
+	live          []*Queue      // that the device uses, while active
+	resetting     chan struct{} // closed when the device has been reset; nil while it is not being reset
 }
 
 // queueSetup is what the driver has said about a queue.
@@ -99,15 +105,17 @@ func (t *transport) forget() {
 	for i, size := range t.info.Queues {
 		t.queues[i].size = size
 	}
+	t.interrupts.forget()
 	t.status.Store(0)
 }
 
 // Close stops the device and lets go of what is behind it. No vCPU may be
-// running any more.
+// running any more. It takes as long as the device takes to stop.
 func (t *transport) Close() error {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.device.Reset()
+	stopped := t.reset()
+	t.mu.Unlock()
+	<-stopped
 	errs := []error{t.device.Close()}
 	for _, d := range t.doorbells {
 		errs = append(errs, d.Close())
@@ -128,7 +136,18 @@ func (f Features) word(i uint32) uint32 {
 // accept sets the selected word of the features that the driver accepts. Once
 // both have agreed, it is too late.
 func (t *transport) accept(v uint32) {
-	if t.acceptSelect > 1 || t.status.Load()&statusFeaturesOK != 0 {
+	if t.acceptSelect > 1 {
+		// There are no more features than 64; drivers write zeroes beyond.
+		if v != 0 {
+			t.warn("the driver accepts features that were not offered; they are ignored", "word", t.acceptSelect, "bits", hex(v))
+		}
+		return
+	}
+	if t.active || t.status.Load()&statusFeaturesOK != 0 {
+		if v == t.accepted.word(t.acceptSelect) {
+			return
+		}
+		t.warn("the driver accepts features after FEATURES_OK; nothing changes", "word", t.acceptSelect, "bits", hex(v))
 		return
 	}
 	shift := 32 * t.acceptSelect
@@ -146,7 +165,13 @@ func (t *transport) selected() *queueSetup {
 // settable is the selected queue while the driver may still set it up, or else
 // nil. virtio §3.1.1: queues are set up before DRIVER_OK.
 func (t *transport) settable() *queueSetup {
-	if q := t.selected(); q != nil && !q.enabled && !t.active {
+	q := t.selected()
+	switch {
+	case q == nil:
+		t.warn("the driver sets up a queue that does not exist", "queue", t.queueSelect)
+	case q.enabled || t.active:
+		t.warn("the driver sets up a queue that is in use; nothing changes before a reset", "queue", t.queueSelect)
+	default:
 		return q
 	}
 	return nil
@@ -155,33 +180,69 @@ func (t *transport) settable() *queueSetup {
 // enable puts the selected queue into service, or takes it back out as long as
 // the device does not use it.
 func (t *transport) enable(on bool) {
-	if q := t.selected(); q != nil && !t.active {
+	switch q := t.selected(); {
+	case q == nil:
+		if on {
+			t.warn("the driver enables a queue that does not exist", "queue", t.queueSelect)
+		}
+	case t.active && q.enabled != on:
+		t.warn("the driver enables or disables a queue while the device is in use; nothing changes before a reset", "queue", t.queueSelect)
+	case !t.active:
 		q.enabled = on
 	}
 }
 
-// setStatus takes a step of the driver. virtio §3.1.1.
-func (t *transport) setStatus(v uint32) {
+// setStatus takes a step of the driver. virtio §3.1.1. It returns what the driver
+// has to wait for, with [transport.await], once the lock is free; nil for nothing.
+//
+// Drivers that do not take each step work too, as with QEMU: what they miss is
+// done for them.
+func (t *transport) setStatus(v uint32) (wait <-chan struct{}) {
 	if v == 0 {
-		t.reset()
-		return
+		return t.reset()
+	}
+	old := t.status.Load()
+	if t.resetting != nil {
+		t.warn("the driver goes on before its reset is complete, which a status of 0 would say; its write is ignored", "status", hex(v))
+		return nil
 	}
 	// Bits are only ever added; a reset takes them away.
-	old := t.status.Load()
-	add := v & statusDriverSets &^ old
-	if add&statusFeaturesOK != 0 && (t.accepted&^t.offers != 0 || t.accepted&FeatureVersion1 == 0) {
-		// Refused: the driver finds the bit missing. A driver without
-		// VERSION_1 is a legacy one.
-		add &^= statusFeaturesOK
+	if lost := old & statusDriverSets &^ v; lost != 0 {
+		t.warn("the driver takes back bits of the device status, which only a reset does; they stay", "bits", hex(lost))
 	}
-	if add&statusDriverOK != 0 && (old|add)&statusFeaturesOK == 0 {
-		add &^= statusDriverOK
+	if other := v &^ (statusDriverSets | statusNeedsReset); other != 0 {
+		t.warn("the driver sets bits of the device status that do not exist; they are ignored", "bits", hex(other))
+	}
+	add := v & statusDriverSets &^ old
+	if add&(statusFeaturesOK|statusDriverOK) != 0 && old&statusFeaturesOK == 0 {
+		t.agree()
+		if add&statusFeaturesOK == 0 {
+			t.warn("the driver starts the device without FEATURES_OK; it has what the driver accepted so far", "features", hex(t.accepted))
+		}
 	}
 	t.status.Or(add)
-	if add&statusDriverOK != 0 {
+	if add&statusFailed != 0 {
+		t.warn("the driver has given up on the device: it set FAILED")
+	}
+	if add&statusDriverOK != 0 && !t.active {
 		if err := t.activate(); err != nil {
 			t.needReset(err)
 		}
+	}
+	return nil
+}
+
+// agree settles the features. What the driver accepts and was not offered is
+// ignored, and one that does not accept VERSION_1 gets the same device: there is no
+// other. The specification would have FEATURES_OK refused, but a driver that errs
+// here does not look whether it is.
+func (t *transport) agree() {
+	if extra := t.accepted &^ t.offers; extra != 0 {
+		t.accepted &= t.offers
+		t.warn("the driver accepts features that were not offered; they are ignored", "bits", hex(extra))
+	}
+	if t.accepted&FeatureVersion1 == 0 {
+		t.warn("the driver does not accept VERSION_1; the device works as with it, and not as a legacy device", "features", hex(t.accepted))
 	}
 }
 
@@ -211,17 +272,72 @@ func (t *transport) activate() error {
 	return t.device.Activate(env)
 }
 
-// reset brings the device back to where it was when the machine started.
-// virtio §2.1.2, §2.4.
-func (t *transport) reset() {
-	t.device.Reset()
-	t.active, t.live = false, nil
-	t.forget()
+// resetPatience is how long a guest's reset keeps its vCPU, for a device that does
+// not stop at once. Well-behaved drivers wait for the status to become 0.
+const resetPatience = 500 * time.Millisecond
+
+// reset begins to bring the device back to where it was when the machine started.
+// virtio §2.1.2, §2.4. What it returns is closed when that is done: a device may
+// wait for a disk, say. Until then the device status is not 0, and nothing can be
+// set. The lock is held.
+func (t *transport) reset() <-chan struct{} {
+	if t.resetting != nil {
+		return t.resetting
+	}
+	done := make(chan struct{})
+	if !t.active { // there is nothing to wait for
+		t.device.Reset()
+		t.forget()
+		close(done)
+		return done
+	}
+	t.resetting = done
+	t.status.Store(statusNeedsReset)
+	go func() {
+		t.device.Reset()
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.active, t.live, t.resetting = false, nil, nil
+		t.forget()
+		close(done)
+	}()
+	return done
+}
+
+// await waits for a reset, but not for ever: a vCPU whose device does not stop goes
+// on. The lock is free.
+func (t *transport) await(reset <-chan struct{}) {
+	if reset == nil {
+		return
+	}
+	timer := time.NewTimer(resetPatience)
+	defer timer.Stop()
+	select {
+	case <-reset:
+	case <-timer.C:
+		t.warn("the device is slow to stop, and its reset not complete", "in_flight", t.inFlight())
+	}
+}
+
+// inFlight says which queues have chains in flight, and how many.
+func (t *transport) inFlight() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var all []string
+	for i, q := range t.live {
+		if q == nil {
+			continue
+		}
+		if n := q.InFlight(); n > 0 {
+			all = append(all, fmt.Sprintf("%d in queue %d", n, i))
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 // needReset tells the driver that the device cannot go on. virtio §2.1.2.
 func (t *transport) needReset(err error) {
-	t.log.Warn("virtio device needs a reset", "type", t.info.Type, "error", err)
+	t.warn("the device stops until the driver resets it (NEEDS_RESET)", "error", err)
 	if t.status.Or(statusNeedsReset)&statusDriverOK != 0 {
 		t.interrupts.config().Signal()
 	}
@@ -237,9 +353,11 @@ func (t *transport) configChanged() {
 // ring signals the doorbell of a queue. KVM does it without our help where it
 // was told the Doorbells.
 func (t *transport) ring(queue uint32) {
-	if int(queue) < len(t.doorbells) {
-		t.doorbells[queue].Signal()
+	if int(queue) >= len(t.doorbells) {
+		t.warn("the driver rings the doorbell of a queue that does not exist", "queue", queue)
+		return
 	}
+	t.doorbells[queue].Signal()
 }
 
 // Doorbell is a write by which the driver says that a queue holds something

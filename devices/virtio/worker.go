@@ -80,7 +80,10 @@ func (q *Queue) Yield() {
 }
 
 // Wake has serve called, as the doorbell does.
-func (w *Worker) Wake() { w.queue.doorbell.Signal() }
+func (w *Worker) Wake() { w.queue.Wake() }
+
+// Wake wakes the queue's worker, as the doorbell does.
+func (q *Queue) Wake() { q.doorbell.Signal() }
 
 // Stop ends the worker and waits for it. From now on Pop finds nothing, and
 // serve must return.

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
-	"golang.org/x/time/rate"
 
 	"vmm/devices/virtio"
 	"vmm/memory"
@@ -18,9 +17,10 @@ import (
 var le = binary.LittleEndian
 
 // Image is where a disk keeps its data. Offsets and lengths are in bytes and
-// multiples of SectorSize. Its methods are called concurrently. An error is
-// told to the driver as an I/O error, unix.EOPNOTSUPP as a request that the
-// device does not know.
+// multiples of SectorSize; one call is for at most maxMove bytes, or maxClear to
+// discard or zero, so that a reset never waits for long. Its methods are called
+// concurrently. An error is told to the driver as an I/O error, unix.EOPNOTSUPP as a
+// request that the device does not know.
 type Image interface {
 	// Size is the size of the disk. It does not change.
 	Size() int64
@@ -61,15 +61,26 @@ const (
 	// Segments of data in a request: a queue's descriptors less those of the
 	// header and the status.
 	maxSegments = queueSize - 2
+	// Bytes in a segment. Linux makes none that is as large.
+	maxSegmentSize = 4 << 20
 	// Ranges in a request to discard or zero, and sectors in a range.
 	maxRanges       = 64
 	maxRangeSectors = 1 << 22 // 2 GiB
-	// Requests that wait for the storage at the same time.
+	// Requests that wait for the storage at the same time, by threads.
 	maxThreads = 64
+	// Bytes that are read or written, and discarded or zeroed, before somebody looks
+	// whether the device is to stop.
+	maxMove  = 1 << 20
+	maxClear = 64 << 20
+	// What the requests of a disk that wait for the storage may weigh together, and
+	// those of one queue at the least. See request.weight.
+	maxWeight   = 32 << 10
+	queueWeight = 1 << 10
 )
 
 // Features. virtio §5.2.3.
 const (
+	featureSizeMax     virtio.Features = 1 << 1
 	featureSegMax      virtio.Features = 1 << 2
 	featureRO          virtio.Features = 1 << 5
 	featureBlockSize   virtio.Features = 1 << 6
@@ -85,8 +96,8 @@ type Device struct {
 	config Config
 	info   virtio.Info
 	space  [60]byte // the configuration space
-	iops   *rate.Limiter
-	bytes  *rate.Limiter
+	iops   *limiter
+	bytes  *limiter
 
 	reported sync.Map // errors of the image that the user has been told
 
@@ -113,10 +124,10 @@ func New(c Config) (*Device, error) {
 	case len(c.Serial) > SerialSize:
 		return nil, fmt.Errorf("serial number %q: a disk's has at most %d bytes", c.Serial, SerialSize)
 	}
-	d := &Device{config: c, iops: limiter(c.IOPS), bytes: limiter(c.Bandwidth)}
+	d := &Device{config: c, iops: newLimiter(c.IOPS), bytes: newLimiter(c.Bandwidth)}
 	d.info = virtio.Info{
 		Type:     virtio.TypeBlock,
-		Features: featureSegMax | featureBlockSize | featureFlush | featureTopology | featureMultiQueue,
+		Features: featureSizeMax | featureSegMax | featureBlockSize | featureFlush | featureTopology | featureMultiQueue,
 	}
 	if c.ReadOnly {
 		d.info.Features |= featureRO
@@ -128,6 +139,7 @@ func New(c Config) (*Device, error) {
 	}
 	// virtio §5.2.4.
 	le.PutUint64(d.space[0:], uint64(c.Image.Size())/SectorSize)
+	le.PutUint32(d.space[8:], maxSegmentSize)
 	le.PutUint32(d.space[12:], maxSegments)
 	le.PutUint32(d.space[20:], SectorSize)
 	d.space[24] = 3 // a physical block is 2^3 sectors: a page of the host's cache
@@ -140,15 +152,6 @@ func New(c Config) (*Device, error) {
 	le.PutUint32(d.space[52:], maxRanges)
 	d.space[56] = 1 // zeroing may free storage
 	return d, nil
-}
-
-// limiter lets a number of events a second pass, and a tenth of a second's at
-// once.
-func limiter(n int) *rate.Limiter {
-	if n <= 0 {
-		return nil
-	}
-	return rate.NewLimiter(rate.Limit(n), max(n/10, 1))
 }
 
 // Info implements virtio.Device.
@@ -177,7 +180,7 @@ func (d *Device) Activate(env *virtio.Env) error {
 	d.waiting = make(chan *request, room)
 	for _, q := range env.Queues {
 		if q != nil {
-			s := &server{device: d, queue: q}
+			s := &server{device: d, queue: q, room: int64(max(maxWeight/len(d.info.Queues), queueWeight))}
 			d.workers = append(d.workers, virtio.StartLoop(q, s.loop))
 		}
 	}
@@ -230,6 +233,7 @@ func (d *Device) thread() {
 		server := r.server
 		r.finish(r.serve(true))
 		server.queue.Notify()
+		server.lighter()
 	}
 }
 

@@ -3,17 +3,22 @@ package blk
 import (
 	"golang.org/x/sys/unix"
 
+	"vmm/memory"
 	"vmm/uring"
 )
 
 // filed is an Image whose bytes are those of a file, at the same offsets.
-type filed interface{ FD() int }
+type filed interface {
+	// File is the file to whose offset off v may be written, or from which it
+	// may be read, without asking the image: false where it must be asked.
+	File(v *memory.Vector, off int64, write bool) (fd int, ok bool)
+}
 
 // loop serves a queue until the device is stopped, and then waits for what is
 // under way.
 func (s *server) loop() {
 	for q := s.queue; ; {
-		for more := true; more && !q.Stopping(); more = q.Listen() {
+		for more := true; more && !q.Stopping(); more = q.Listen() && !s.crowded() {
 			q.Silence()
 			s.serve()
 		}
@@ -44,23 +49,31 @@ func (s *server) loop() {
 // does it serve a disk with limits, whose worker sleeps: it would see the answers
 // late.
 func (s *server) later(r *request) {
-	file, ok := s.device.config.Image.(filed)
-	moves := (r.kind == typeIn || r.kind == typeOut) && r.size > 0
-	limited := s.device.iops != nil || s.device.bytes != nil
-	if !ok || !moves || limited || !s.needRing() {
+	s.wait(r)
+	if !s.start(r) {
 		s.device.await(r)
-		return
 	}
-	r.vector.Set(r.data)
-	if r.kind == typeIn {
-		s.ring.Read(file.FD(), &r.vector, r.off, 0, r.number)
-		return
+}
+
+// start has the ring move the next part of a request's data, if it can.
+func (s *server) start(r *request) bool {
+	file, ok := s.device.config.Image.(filed)
+	limited := s.device.iops != nil || s.device.bytes != nil
+	if !ok || len(r.data) == 0 || limited || !s.needRing() {
+		return false
 	}
-	flags := 0
-	if s.device.sync {
-		flags = unix.RWF_DSYNC
+	r.next()
+	fd, ok := file.File(&r.vector, r.off, r.kind == typeOut)
+	switch {
+	case !ok:
+		return false
+	case r.kind == typeIn:
+		return s.ring.Read(fd, &r.vector, r.off, 0, r.number)
+	case s.device.sync:
+		return s.ring.Write(fd, &r.vector, r.off, unix.RWF_DSYNC, r.number)
+	default:
+		return s.ring.Write(fd, &r.vector, r.off, 0, r.number)
 	}
-	s.ring.Write(file.FD(), &r.vector, r.off, flags, r.number)
 }
 
 // needRing makes the ring when it is needed first.
@@ -75,13 +88,21 @@ func (s *server) needRing() bool {
 	return s.ring != nil
 }
 
-// done ends what a ring was to do. What it did in part, or not at all, a thread
-// does again: it knows what to do about each error.
+// done ends what a ring was to do, or goes on with the rest. What the ring did in
+// part, or not at all, a thread does again: it knows what to do about each error.
 func (s *server) done(number uint64, n int, err error) {
 	r := s.all[number]
-	if err != nil || n != int(r.size) {
+	if err != nil || n != r.vector.Len() {
 		s.device.await(r)
 		return
 	}
-	r.finish(statusOK, nil)
+	r.moved(n)
+	switch {
+	case len(r.data) == 0:
+		r.finish(statusOK, nil)
+	case s.queue.Stopping():
+		r.finish(statusIOErr, nil) // nobody waits for the answer
+	case !s.start(r):
+		s.device.await(r)
+	}
 }

@@ -1,11 +1,13 @@
 package blk
 
 import (
+	"errors"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
-	"golang.org/x/time/rate"
 
 	"vmm/devices/virtio"
 	"vmm/memory"
@@ -38,21 +40,30 @@ type request struct {
 	server *server
 	number uint64 // in server.all
 	chain  virtio.Chain
-	vector memory.Vector
+	vector memory.Vector // of a part of data, at most maxMove
 
 	kind   uint32
-	off    int64           // in bytes
-	data   virtio.Buffers  // to be read or written
-	size   uint64          // of data, which may be in hundreds of pieces
-	status []byte          // the byte for the result
-	ranges [maxRanges]span // to be discarded or zeroed
-	spans  int
+	off    int64          // in bytes: of what is left of data
+	data   virtio.Buffers // to be read or written, as far as that is not done
+	size   uint64         // of data at first, which may be in hundreds of pieces
+	status []byte         // the byte for the result
+	ranges []span         // to be discarded or zeroed
+
+	flying int64 // its weight while it waits for the storage
+	stored int64 // what it keeps when it does not, in pieces
 }
 
 // span is a range of the disk, in bytes.
 type span struct {
 	off, n int64
 	unmap  bool
+}
+
+// weight is what a request that waits for the storage takes of the host: a list of
+// its pieces, or ranges, and the pages that are under way.
+func (r *request) weight() int64 {
+	const page = 4096
+	return int64(len(r.data)) + int64(len(r.ranges)) + int64(min(r.size, maxMove)/page) + 1
 }
 
 // server serves one queue.
@@ -63,8 +74,13 @@ type server struct {
 	ring   *uring.Ring // nil before its first use
 	noRing bool        // the host has none
 
-	mu   sync.Mutex
-	free []*request
+	room   int64        // that requests have
+	flying atomic.Int64 // what those that wait for the storage weigh
+	full   atomic.Bool  // the worker waits for that to be less than room
+
+	mu     sync.Mutex
+	free   []*request
+	stored int64 // by those that are free
 }
 
 func (s *server) get() *request {
@@ -73,6 +89,7 @@ func (s *server) get() *request {
 	if last := len(s.free) - 1; last >= 0 {
 		r := s.free[last]
 		s.free = s.free[:last]
+		s.stored -= r.stored
 		return r
 	}
 	r := &request{server: s, number: uint64(len(s.all))}
@@ -80,10 +97,40 @@ func (s *server) get() *request {
 	return r
 }
 
+// put takes a request back, to be used again. Its lists are kept for the next one,
+// unless others have kept enough.
 func (s *server) put(r *request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	r.data, r.ranges, r.status = nil, nil, nil
+	if r.stored = int64(r.chain.Cap()); s.stored+r.stored > s.room {
+		r.chain, r.vector, r.stored = virtio.Chain{}, memory.Vector{}, 0
+	}
+	s.stored += r.stored
 	s.free = append(s.free, r)
+}
+
+// wait notes that a request waits for the storage from now on. finish ends that.
+func (s *server) wait(r *request) {
+	r.flying = r.weight()
+	s.flying.Add(r.flying)
+}
+
+// crowded reports whether no more requests may wait for the storage at the moment.
+// Then lighter wakes the worker.
+func (s *server) crowded() bool {
+	if s.flying.Load() < s.room {
+		return false
+	}
+	s.full.Store(true)
+	return s.flying.Load() >= s.room
+}
+
+// lighter wakes a worker for which it was too crowded.
+func (s *server) lighter() {
+	if s.flying.Load() < s.room && s.full.Swap(false) {
+		s.queue.Wake()
+	}
 }
 
 // serve takes all requests that wait. Those that need not wait for the storage
@@ -92,7 +139,7 @@ func (s *server) put(r *request) {
 // small request.
 func (s *server) serve() {
 	defer s.queue.Notify()
-	for {
+	for !s.crowded() {
 		r := s.get()
 		if !s.queue.Pop(&r.chain) {
 			s.put(r)
@@ -123,9 +170,9 @@ func (d *Device) admit(r *request) bool {
 	if d.iops == nil && d.bytes == nil {
 		return true
 	}
-	delay := reserve(d.iops, 1)
+	delay := d.iops.reserve(1)
 	if r.kind == typeIn || r.kind == typeOut {
-		delay = max(delay, reserve(d.bytes, r.size))
+		delay = max(delay, d.bytes.reserve(r.size))
 	}
 	if delay == 0 {
 		return true
@@ -141,25 +188,10 @@ func (d *Device) admit(r *request) bool {
 	}
 }
 
-// reserve takes n from a limiter and returns how long to wait for it. What is
-// more than the limiter holds at once is taken in parts.
-func reserve(l *rate.Limiter, n uint64) time.Duration {
-	if l == nil {
-		return 0
-	}
-	var delay time.Duration
-	for now := time.Now(); n > 0; {
-		part := min(n, uint64(l.Burst()))
-		delay = l.ReserveN(now, int(part)).DelayFrom(now)
-		n -= part
-	}
-	return delay
-}
-
 // parse takes the request apart and checks it. When it is not ok, status is
 // the answer.
 func (r *request) parse() (status byte, ok bool) {
-	r.data, r.size, r.spans, r.kind = nil, 0, 0, ^uint32(0)
+	r.data, r.size, r.ranges, r.kind = nil, 0, nil, ^uint32(0)
 	in, out := r.chain.Readable, r.chain.Writable
 	// The status is the last byte of the request, wherever that lies. virtio
 	// §5.2.6: drivers do not rely on a certain split into descriptors.
@@ -181,12 +213,16 @@ func (r *request) parse() (status byte, ok bool) {
 		}
 		return r.parseRanges(in)
 	case typeGetID:
-		r.data, r.size = out, out.Len()
+		r.data, r.size = out, min(out.Len(), SerialSize)
 		return 0, true
 	case typeFlush:
 		return 0, true
 	default:
 		return statusUnsupported, false
+	}
+	// virtio §5.2.5.2: no more than the device has said.
+	if len(r.data) > maxSegments || slices.ContainsFunc(r.data, func(p []byte) bool { return len(p) > maxSegmentSize }) {
+		return statusIOErr, false
 	}
 	r.size = r.data.Len()
 	if r.size%SectorSize != 0 || !r.inside(sector, r.size/SectorSize) || r.kind == typeOut && r.server.device.config.ReadOnly {
@@ -210,29 +246,23 @@ func (r *request) parseRanges(in virtio.Buffers) (status byte, ok bool) {
 	for n := in.Read(b[:]); n > 0; n = in.Read(b[:]) {
 		sector, count, flags := le.Uint64(b[:]), uint64(le.Uint32(b[8:])), le.Uint32(b[12:])
 		switch {
-		case n < rangeSize || r.spans == maxRanges || count > maxRangeSectors || !r.inside(sector, count):
+		case n < rangeSize || len(r.ranges) == maxRanges || count > maxRangeSectors || !r.inside(sector, count):
 			return statusIOErr, false
 		case flags&^flagUnmap != 0, r.kind == typeDiscard && flags != 0:
 			return statusUnsupported, false
 		}
-		r.ranges[r.spans] = span{int64(sector * SectorSize), int64(count * SectorSize), flags&flagUnmap != 0}
-		r.spans++
+		r.ranges = append(r.ranges, span{int64(sector * SectorSize), int64(count * SectorSize), flags&flagUnmap != 0})
 	}
 	return 0, true
 }
 
 // serve does what is requested. When wait is false, it fails with unix.EAGAIN
-// if it would have to wait for the storage.
+// if it would have to wait for the storage, and may be called again to go on.
 func (r *request) serve(wait bool) (status byte, err error) {
 	d := r.server.device
-	image := d.config.Image
 	switch r.kind {
-	case typeIn:
-		r.vector.Set(r.data)
-		err = image.Read(&r.vector, r.off, wait)
-	case typeOut:
-		r.vector.Set(r.data)
-		err = image.Write(&r.vector, r.off, d.sync, wait)
+	case typeIn, typeOut:
+		err = r.move(wait)
 	case typeGetID:
 		var id [SerialSize]byte
 		copy(id[:], d.config.Serial)
@@ -242,33 +272,94 @@ func (r *request) serve(wait bool) (status byte, err error) {
 		if !wait {
 			return 0, unix.EAGAIN
 		}
-		err = r.serveSlow(image)
+		err = r.serveSlow()
 	}
 	switch err {
 	case nil:
 		return statusOK, nil
 	case unix.EOPNOTSUPP:
 		return statusUnsupported, nil
+	case errStopped:
+		return statusIOErr, nil // nobody waits for the answer
 	}
 	return statusIOErr, err
 }
 
-func (r *request) serveSlow(image Image) error {
-	if r.kind == typeFlush {
-		return image.Flush()
+var errStopped = errors.New("the device was reset")
+
+// stopped fails once the device is to stop.
+func (d *Device) stopped() error {
+	select {
+	case <-d.stop:
+		return errStopped
+	default:
+		return nil
 	}
-	for _, s := range r.ranges[:r.spans] {
+}
+
+// move reads or writes what is left of data.
+func (r *request) move(wait bool) error {
+	d := r.server.device
+	for len(r.data) > 0 {
+		n := r.next()
 		var err error
-		if s.n == 0 {
-			continue // fallocate(2) takes no empty range
-		}
-		if r.kind == typeDiscard {
-			err = image.Discard(s.off, s.n)
+		if r.kind == typeIn {
+			err = d.config.Image.Read(&r.vector, r.off, wait)
 		} else {
-			err = image.Zero(s.off, s.n, s.unmap)
+			err = d.config.Image.Write(&r.vector, r.off, d.sync, wait)
 		}
 		if err != nil {
 			return err
+		}
+		r.moved(n)
+		if err := d.stopped(); err != nil && len(r.data) > 0 {
+			return err
+		}
+	}
+	return nil
+}
+
+// next makes vector what is to be moved next, and returns how many bytes that is.
+func (r *request) next() int {
+	r.vector.Set(nil)
+	n := 0
+	for i := 0; i < len(r.data) && n < maxMove; i++ {
+		piece := r.data[i]
+		piece = piece[:min(len(piece), maxMove-n)]
+		r.vector.Add([][]byte{piece})
+		n += len(piece)
+	}
+	return n
+}
+
+// moved notes that n more bytes of data have been moved.
+func (r *request) moved(n int) {
+	r.data.Skip(uint64(n))
+	r.off += int64(n)
+}
+
+func (r *request) serveSlow() error {
+	image := r.server.device.config.Image
+	if r.kind == typeFlush {
+		return image.Flush()
+	}
+	for _, s := range r.ranges {
+		for s.n > 0 { // fallocate(2) takes no empty range
+			if err := r.server.device.stopped(); err != nil {
+				return err
+			}
+			var err error
+			n := min(s.n, maxClear)
+			if r.kind == typeDiscard {
+				err = image.Discard(s.off, n)
+			} else {
+				err = image.Zero(s.off, n, s.unmap)
+			}
+			if err != nil {
+				return err
+			}
+			s.off += n
+			s.n -= n
 		}
 	}
 	return nil
@@ -284,10 +375,13 @@ func (r *request) finish(status byte, err error) {
 	if r.status != nil {
 		r.status[0] = status
 		written = 1
-		if r.kind == typeIn || r.kind == typeGetID {
-			written += uint32(r.size)
+		// Of a read that failed, nobody knows how far it came.
+		if status == statusOK && (r.kind == typeIn || r.kind == typeGetID) {
+			written += uint32(r.size) // at most maxSegments*maxSegmentSize
 		}
 	}
+	s.flying.Add(-r.flying)
+	r.flying = 0
 	s.queue.Push(&r.chain, written)
 	s.put(r)
 }
