@@ -3,20 +3,17 @@ package bench
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"vmm/bench/runtime"
 	"vmm/image"
+	"vmm/image/tree"
 )
 
 // applications are those to measure. A container image is unpacked into scratch.
@@ -67,42 +64,54 @@ func unpack(from, ready, scratch string) (app runtime.App, err error) {
 	if err != nil {
 		return app, fmt.Errorf("--image: %w", err)
 	}
-	defer container.Files.Close()
+	defer container.Close()
 	app.Args, app.Env, app.Dir = container.Command, container.Env, container.Dir
 	app.Root = filepath.Join(scratch, "image")
-	if err := os.Mkdir(app.Root, 0o755); err != nil {
+	files, err := tree.Make(app.Root)
+	if err != nil {
 		return app, err
 	}
-	tar := exec.Command("tar", "-x", "--numeric-owner", "-C", app.Root)
-	tar.Stdin = container.Files
-	if out, err := tar.CombinedOutput(); err != nil {
-		return app, fmt.Errorf("--image: unpack %s: %w: %s", from, err, out)
-	}
-	if len(app.Args) == 0 {
-		return app, fmt.Errorf("--image: %s names no command to start", from)
-	}
-	if app.Args[0], err = commandPath(app); err != nil {
-		return app, fmt.Errorf("--image: %w", err)
-	}
-	for _, dir := range []string{"proc", "sys", "dev"} {
-		if err := os.MkdirAll(filepath.Join(app.Root, dir), 0o755); err != nil {
-			return app, err
-		}
-	}
-	// A machine's first process has the console for input and output, if it is there.
-	if err := unix.Mknod(filepath.Join(app.Root, "dev", "console"), unix.S_IFCHR|0o600, int(unix.Mkdev(5, 1))); err != nil && !errors.Is(err, fs.ErrExist) {
-		return app, fmt.Errorf("--image: /dev/console: %w", err)
-	}
-	pack := exec.Command("sh", "-c", `find . -mindepth 1 | cpio -o -H newc --quiet >"$0"`, app.Root+".cpio")
-	pack.Dir = app.Root
-	if out, err := pack.CombinedOutput(); err != nil {
-		return app, fmt.Errorf("--image: pack an initial RAM disk: %w: %s", err, out)
+	defer files.Close()
+	if err := unpackInto(files, container, &app); err != nil {
+		return app, fmt.Errorf("--image: %s: %w", from, err)
 	}
 	return app, nil
 }
 
+func unpackInto(files *tree.Tree, container *image.Container, app *runtime.App) error {
+	err := container.Unpack(files, func() error { return nil })
+	if err != nil {
+		return err
+	}
+	if len(app.Args) == 0 {
+		return errors.New("it names no command to start")
+	}
+	if app.Args[0], err = commandPath(files, *app); err != nil {
+		return err
+	}
+	if app.User, err = userOf(files, container.User); err != nil {
+		return err
+	}
+	for _, dir := range []string{"proc", "sys", "dev"} {
+		if _, err := files.MakeFolder(dir); err != nil {
+			return err
+		}
+	}
+	if _, err := files.Finish(); err != nil {
+		return err
+	}
+	initrd, err := os.OpenFile(app.Root+".cpio", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(files.WriteInitrd(initrd), initrd.Close()); err != nil {
+		return fmt.Errorf("an initial RAM disk of it: %w", err)
+	}
+	return nil
+}
+
 // commandPath is the path of the image's command, in the image.
-func commandPath(app runtime.App) (string, error) {
+func commandPath(files *tree.Tree, app runtime.App) (string, error) {
 	name := app.Args[0]
 	dirs := []string{""}
 	switch {
@@ -118,9 +127,7 @@ func commandPath(app runtime.App) (string, error) {
 		}
 	}
 	for _, dir := range dirs {
-		at := path.Join("/", dir, name)
-		// A link is the image's to follow, not this host's.
-		if info, err := os.Lstat(filepath.Join(app.Root, at)); err == nil && !info.IsDir() {
+		if at := path.Join("/", dir, name); files.IsFile(at) {
 			return at, nil
 		}
 	}

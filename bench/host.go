@@ -36,7 +36,7 @@ type subject struct {
 // result describes the subject. Its files are named as in the folder of assets:
 // where that is, is the host's own business.
 func (s *subject) result(assets string) result.Subject {
-	r := result.Subject{Runtime: s.Name, App: s.app.Name, Version: s.version, Kind: string(s.Kind), Files: slices.Clone(s.files)}
+	r := result.Subject{Runtime: s.Name, App: s.app.Name, Version: s.version, Kind: string(s.Kind), Confined: s.Confined, Files: slices.Clone(s.files)}
 	for i, f := range r.Files {
 		if name, err := filepath.Rel(assets, f.Path); err == nil && filepath.IsLocal(name) {
 			r.Files[i].Path = name

@@ -144,7 +144,7 @@ func (h *host) trialCalls(ctx context.Context, r *recorder, s *subject) (err err
 // attach traces processes that run, and all that they start, until it is ended.
 func attach(file string, pids []int) (end func() error, err error) {
 	args := isolation.Attach(file, pids)
-	cmd := exec.Command(args[0], args[1:]...)
+	cmd := runtime.Command(context.Background(), args...)
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

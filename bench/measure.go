@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"vmm/bench/cgroup"
@@ -62,19 +63,23 @@ func (r *recorder) fail(err error) {
 }
 
 // measure does what the options ask for, inside.
-func measure(ctx context.Context, o Options, scratch string, tree *cgroup.Tree) (err error) {
+func measure(ctx context.Context, in inside, tree *cgroup.Tree) (err error) {
+	o, scratch := in.Options, in.Scratch
 	h := &host{options: o, scratch: scratch, tree: tree, took: map[*subject][]float64{}}
 	apps, err := o.applications(scratch)
 	if err != nil {
 		return err
 	}
-	h.tracer, err = phases.New(filepath.Join(scratch, "tracing"))
+	subjects := find(o, apps)
+	if err := anyFound(subjects); err != nil {
+		return err
+	}
+	h.tracer, err = phases.New(filepath.Join(scratch, "tracing"), in.Name, in.Killed)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "vmm: no phases of a start, only its end: %v\n", err)
 	} else {
 		defer func() { err = errors.Join(err, h.tracer.Close()) }()
 	}
-	subjects := find(o, apps)
 	run := &result.Run{Version: result.Version, Started: time.Now().UTC(), Config: o.Config, Environment: environ.Collect(tree)}
 	for _, a := range apps {
 		if !slices.Contains(run.Config.Apps, a.Name) {
@@ -118,7 +123,27 @@ func measure(ctx context.Context, o Options, scratch string, tree *cgroup.Tree) 
 	}
 	interrupted := h.all(ctx, h.plan(subjects), done, log, run)
 	run.Finished, run.Complete = time.Now().UTC(), interrupted == nil
-	return errors.Join(interrupted, run.Save(o.Dir))
+	if err := errors.Join(interrupted, run.Save(o.Dir)); err != nil {
+		return err
+	}
+	if len(run.Samples) == 0 && len(run.Failures) > 0 {
+		return fmt.Errorf("nothing was measured: every trial failed, the first with: %s", run.Failures[0].Message)
+	}
+	return nil
+}
+
+// anyFound fails when there is nothing to measure, and says what there would be.
+func anyFound(subjects []*subject) error {
+	var reasons []string
+	for _, s := range subjects {
+		if s.missing == nil {
+			return nil
+		}
+		if reason := fmt.Sprintf("%s: %v", s.Name, s.missing); !slices.Contains(reasons, reason) {
+			reasons = append(reasons, reason)
+		}
+	}
+	return fmt.Errorf("nothing can be measured here:\n  %s\nContainers need none of that: 'vmm bench run --image IMAGE --ready URL' measures an image with the runtimes for them that are installed", strings.Join(reasons, "\n  "))
 }
 
 // find makes the subjects, and looks for what each needs.

@@ -5,14 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"strconv"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -25,7 +22,7 @@ import (
 // A bench runs as a process in namespaces of its own: for processes, mounts and
 // the network. When it ends, in whatever way, the kernel ends all that it started
 // and removes its network and its mounts. What is left for the process outside is
-// its cgroups, and an empty folder.
+// its cgroups, and a folder: see scratch.go.
 
 // InsideCommand is the hidden command of the process inside.
 const InsideCommand = "inside"
@@ -35,8 +32,9 @@ const insideVariable = "VMM_BENCH_INSIDE"
 
 type inside struct {
 	Options Options
-	Scratch string // the folder for what instances need
-	Cgroup  string // the tree of the run, in the hierarchy
+	Scratch string   // the folder for what instances need
+	Name    string   // of the run: of its cgroups in the hierarchy, and its tracing
+	Killed  []string // names of runs that were killed
 }
 
 // Run measures what the options ask for. It is what 'vmm bench run' does: the
@@ -49,17 +47,18 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := prepareDir(&o); err != nil {
 		return err
 	}
-	tree, err := cgroup.New()
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, tree.Close()) }()
+	killed := sweep()
 	scratch, err := makeScratch()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(scratch)) }()
-	text, err := json.Marshal(inside{o, scratch, tree.Name()})
+	defer func() { err = errors.Join(err, scratch.remove()) }()
+	tree, err := cgroup.New(scratch.name(), killed)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tree.Close()) }()
+	text, err := json.Marshal(inside{o, scratch.run(), scratch.name(), killed})
 	if err != nil {
 		return err
 	}
@@ -126,20 +125,6 @@ func prepareDir(o *Options) error {
 	return os.MkdirAll(dir, 0o755)
 }
 
-// makeScratch makes the empty folder on which the process inside mounts what is
-// its own, and removes those that runs which were killed have left.
-func makeScratch() (string, error) {
-	base := filepath.Join(os.TempDir(), "vmm-bench-")
-	old, _ := filepath.Glob(base + "*")
-	for _, dir := range old {
-		if _, err := os.Stat("/proc/" + strings.TrimPrefix(dir, base)); errors.Is(err, fs.ErrNotExist) {
-			_ = os.Remove(dir) // if it is empty, and so nobody's
-		}
-	}
-	dir := base + strconv.Itoa(os.Getpid())
-	return dir, os.Mkdir(dir, 0o700)
-}
-
 // Inside is the process inside.
 func Inside() error {
 	var in inside
@@ -155,7 +140,7 @@ func Inside() error {
 	if err := netlab.Setup(); err != nil {
 		return err
 	}
-	return measure(ctx, in.Options, in.Scratch, cgroup.Open(filepath.Join(cgroupMount, in.Cgroup)))
+	return measure(ctx, in, cgroup.Open(filepath.Join(cgroupMount, in.Name)))
 }
 
 // settle makes the namespaces a place to work in.
@@ -163,8 +148,12 @@ func settle(scratch string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	for _, m := range []struct{ kind, path string }{{"proc", "/proc"}, {"tmpfs", scratch}} {
-		if err := unix.Mount(m.kind, m.path, m.kind, 0, ""); err != nil {
+	// Images are unpacked into the folder, and their device nodes open nothing.
+	for _, m := range []struct {
+		kind, path string
+		flags      uintptr
+	}{{"proc", "/proc", 0}, {"tmpfs", scratch, unix.MS_NODEV}} {
+		if err := unix.Mount(m.kind, m.path, m.kind, m.flags, ""); err != nil {
 			return fmt.Errorf("mount %s: %w", m.kind, err)
 		}
 	}

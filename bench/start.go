@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"vmm/bench/result"
 	"vmm/bench/runtime"
 	"vmm/bench/stats"
+	"vmm/image/tree"
 )
 
 // planStart plans starts one at a time, and some at once: as many trials of those
@@ -91,31 +91,77 @@ func (h *host) trialRead(ctx context.Context, r *recorder, s *subject) error {
 
 // inPageCache is how many bytes of files the page cache holds.
 func inPageCache(files []result.File) (int64, error) {
-	args := []string{"--bytes", "--noheadings", "--raw", "--output", "RES"}
+	var c cached
 	for _, f := range files {
-		err := filepath.WalkDir(f.Path, func(path string, d fs.DirEntry, err error) error {
-			if err == nil && d.Type().IsRegular() {
-				args = append(args, path)
-			}
-			return err
-		})
-		if err != nil {
-			return 0, err
+		if err := c.add(f.Path); err != nil {
+			return 0, errors.Join(err, c.look())
 		}
 	}
-	out, err := exec.Command("fincore", args...).Output()
+	err := c.look()
+	return c.sum, err
+}
+
+// cached adds up what the page cache holds of files, some of them at a time.
+type cached struct {
+	open []*os.File
+	sum  int64
+}
+
+// atOnce is how many files are looked at at once.
+const atOnce = 100
+
+func (c *cached) add(path string) error {
+	file, err := os.Open(path)
 	if err != nil {
-		return 0, fmt.Errorf("fincore: %w", err)
+		return err
 	}
-	var sum int64
+	info, err := file.Stat()
+	if err != nil || !info.IsDir() {
+		return errors.Join(err, c.file(file))
+	}
+	file.Close()
+	t, err := tree.Open(path)
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	return t.Files(c.file)
+}
+
+func (c *cached) file(f *os.File) error {
+	if c.open = append(c.open, f); len(c.open) < atOnce {
+		return nil
+	}
+	return c.look()
+}
+
+// look asks fincore, which is given descriptors: a name may be anything.
+func (c *cached) look() error {
+	if len(c.open) == 0 {
+		return nil
+	}
+	args := []string{"fincore", "--bytes", "--noheadings", "--raw", "--output", "RES"}
+	for i := range c.open {
+		args = append(args, fmt.Sprintf("/proc/self/fd/%d", 3+i))
+	}
+	cmd := runtime.Command(context.Background(), args...)
+	cmd.ExtraFiles = c.open
+	out, err := cmd.Output()
+	for _, f := range c.open {
+		f.Close()
+	}
+	c.open = nil
+	if err != nil {
+		return fmt.Errorf("fincore: %w", err)
+	}
 	for _, word := range strings.Fields(string(out)) {
 		n, err := strconv.ParseInt(word, 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("fincore: %w", err)
+			return fmt.Errorf("fincore: %w", err)
 		}
-		sum += n
+		c.sum += n
 	}
-	return sum, nil
+	return nil
 }
 
 func (h *host) trialStart(ctx context.Context, r *recorder, s *subject, parallel int) error {

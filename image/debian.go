@@ -39,7 +39,7 @@ func (c *Config) debootstrap(work string) ([]string, error) {
 	}
 	args := []string{
 		"mmdebstrap", "--variant=minbase", "--include=" + strings.Join(append(basePackages, c.Packages...), ","),
-		"--essential-hook=sync-in " + files + " /",
+		"--essential-hook=sync-in " + quote(files) + " /",
 		// Whoever has the console has the machine.
 		`--customize-hook=chroot "$1" passwd -d root`,
 		`--customize-hook=chroot "$1" systemctl enable systemd-networkd`,
@@ -49,7 +49,10 @@ func (c *Config) debootstrap(work string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		args = append(args, "--essential-hook=sync-in "+overlay+" /")
+		args = append(args, "--essential-hook=sync-in "+quote(overlay)+" /")
 	}
 	return append(args, "--skip=output/dev", release, "-"), nil
 }
+
+// quote makes a path one word of a hook's command.
+func quote(path string) string { return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'" }

@@ -22,7 +22,9 @@ func decompress(r io.Reader) (io.Reader, error) {
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
 		return gzip.NewReader(b)
 	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		return zstd.NewReader(b)
+		// One goroutine, which is gone with its reader; and no more memory than zstd
+		// takes itself without --long.
+		return zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
 	case bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")):
 		return xz.NewReader(b, 0)
 	case bytes.HasPrefix(head, []byte("BZh")):

@@ -1,7 +1,8 @@
 // Package image makes disk images for machines: an ext4 file system with the
 // contents of a folder, an archive, a container image, or a Debian system. It
-// needs no rights. The work is that of tar, mke2fs and, where the user is not
-// root, fakeroot, which remembers the owners that files would have.
+// needs no rights: where the user is not root, fakeroot shows mke2fs the owners
+// that files would have. What is in an image leads nowhere outside of it: see
+// package tree.
 package image
 
 import (
@@ -9,14 +10,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vmm/image/tree"
 )
 
 // Source is what an image is made from.
@@ -61,17 +66,8 @@ func Build(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.remove(work)) }()
-	contents, done, err := c.open(ctx, work)
-	if err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { contents.Close() }) // who reads it may be waiting for more
-	packErr := c.pack(ctx, work, contents)
-	stop()
-	contents.Close()
-	// The end of what writes the archive says more than that of its reader.
-	err = errors.Join(done(), packErr)
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	err = c.build(ctx, work)
 	if ctx.Err() != nil {
 		return errors.New("interrupted; no image was made")
 	}
@@ -82,6 +78,104 @@ func Build(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	return c.moveBoot(filepath.Join(work, "boot"))
+}
+
+func (c *Config) build(ctx context.Context, work string) (err error) {
+	t, err := tree.Make(filepath.Join(work, "tree"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.Close()) }()
+	if err := c.fill(ctx, t, work); err != nil {
+		return err
+	}
+	boot := filepath.Join(work, "boot")
+	if err := os.Mkdir(boot, 0o755); err != nil {
+		return err
+	}
+	if err := copyBoot(t, boot); err != nil {
+		return err
+	}
+	return c.makeFS(ctx, t, work)
+}
+
+// fill unpacks what the image is made from.
+func (c *Config) fill(ctx context.Context, t *tree.Tree, work string) error {
+	if c.From == OCI {
+		container, err := OpenContainer(c.Path)
+		if err != nil {
+			return err
+		}
+		err = container.Unpack(t, ctx.Err)
+		if err := errors.Join(err, container.Close()); err != nil {
+			return err
+		}
+	} else if err := c.unpack(ctx, t, tree.Archive{}, func() (io.ReadCloser, func() error, error) { return c.open(ctx, work) }); err != nil {
+		return err
+	}
+	if c.Overlay != "" {
+		err := c.unpack(ctx, t, tree.Archive{Root: true}, func() (io.ReadCloser, func() error, error) {
+			return c.pipe(exec.CommandContext(ctx, "tar", "-c", "-C", c.Overlay, "-f", "-", "."))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	// What a system mounts things on, and containers come without.
+	for _, name := range []string{"dev", "proc", "sys", "run", "tmp"} {
+		if _, err := t.MakeFolder(name); err != nil {
+			return err
+		}
+	}
+	return t.Chmod("tmp", 0o1777)
+}
+
+// unpack unpacks an archive that open opens.
+func (c *Config) unpack(ctx context.Context, t *tree.Tree, a tree.Archive, open func() (io.ReadCloser, func() error, error)) error {
+	contents, done, err := open()
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { contents.Close() }) // who reads it may be waiting for more
+	unpackErr := t.Unpack(contents, a)
+	stop()
+	contents.Close()
+	// The end of what writes the archive says more than that of its reader.
+	return errors.Join(done(), unpackErr)
+}
+
+// The files of /boot that are copied beside the image.
+var bootFiles = []string{"vmlinuz-*", "initrd.img-*"}
+
+// copyBoot copies kernels and initial RAM disks.
+func copyBoot(t *tree.Tree, to string) error {
+	for _, pattern := range bootFiles {
+		names, err := t.Glob("boot", pattern)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			from, err := t.Open("boot/" + name)
+			if err != nil {
+				continue // a folder, or a link that leads nowhere
+			}
+			err = copyFile(filepath.Join(to, name), from)
+			if err := errors.Join(err, from.Close()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func copyFile(path string, from io.Reader) (err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	_, err = io.Copy(f, from)
+	return err
 }
 
 func (c *Config) check() error {
@@ -110,7 +204,28 @@ func (c *Config) check() error {
 		}
 	}
 	if c.Overlay != "" {
-		return checkFolder(c.Overlay, c.Output)
+		if err := checkFolder(c.Overlay, c.Output); err != nil {
+			return err
+		}
+	}
+	return c.checkBoot()
+}
+
+// checkBoot looks at the folder for kernels beside the image, which is replaced.
+func (c *Config) checkBoot() error {
+	dir := c.Output + ".boot"
+	files, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		ours := slices.ContainsFunc(bootFiles, func(pattern string) bool { ok, _ := filepath.Match(pattern, f.Name()); return ok })
+		if !ours || !f.Type().IsRegular() {
+			return fmt.Errorf("%s, where the image's kernels would go, holds %q: move it, or choose another name for the image", dir, f.Name())
+		}
 	}
 	return nil
 }
@@ -150,40 +265,88 @@ func checkFolder(dir, output string) error {
 	}
 }
 
-// packScript makes the file system from an archive on its standard input. It is
-// one script because fakeroot forgets the owners at its end.
-const packScript = `
-work=$1 overlay=$2 size=$3
-mkdir "$work/tree" "$work/boot"
-unpack() { tar -x --numeric-owner --same-owner -p --xattrs --xattrs-include='*' -C "$work/tree" -f -; }
-unpack
-cat >/dev/null # to the end, which comes when its writer has cleaned up
-[ -z "$overlay" ] || tar -c --owner=0 --group=0 -C "$overlay" -f - . | unpack
-chmod 755 "$work/tree"
-# What a system mounts things on, and containers come without.
-for dir in dev proc sys run tmp; do mkdir -p "$work/tree/$dir"; done
-chmod 1777 "$work/tree/tmp"
-if [ "$size" = 0 ]; then
-	used=$(du -sk "$work/tree" | cut -f1)
-	size=$(((used * 3 / 2 + 64 * 1024) / 1024 * 1024 * 1024))
-fi
-truncate -s "$size" "$work/image"
-mke2fs -q -F -t ext4 -b 4096 -i 8192 -d "$work/tree" "$work/image"
-for file in "$work"/tree/boot/vmlinuz-* "$work"/tree/boot/initrd.img-*; do
-	[ ! -f "$file" ] || cp "$file" "$work/boot/"
-done
-`
+// bytesPerInode is the ratio with which file systems are made that have more room
+// than files: twice as many inodes as mke2fs would make.
+const bytesPerInode = 8192
 
-func (c *Config) pack(ctx context.Context, work string, contents io.Reader) error {
-	args := []string{"sh", "-euc", packScript, "sh", work, c.Overlay, strconv.FormatUint(c.Size, 10)}
-	if os.Geteuid() != 0 {
-		args = append([]string{"fakeroot", "--"}, args...)
+// inodeSize is the size of an inode, in bytes.
+const inodeSize = 256
+
+// makeFS makes the file system with the files of a tree.
+func (c *Config) makeFS(ctx context.Context, t *tree.Tree, work string) error {
+	usage, err := t.Finish()
+	if err != nil {
+		return err
 	}
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Stdin = contents
+	inodes := usage.Inodes + usage.Inodes/4 + 1024
+	size := int64(c.Size)
+	if size == 0 {
+		// Half as much again, and the journal.
+		size = (usage.Bytes*3/2 + inodes*inodeSize + 64<<20) &^ (1<<20 - 1)
+	}
+	inodes = max(inodes, size/bytesPerInode)
+	disk := filepath.Join(work, "image")
+	f, err := os.OpenFile(disk, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
+		return fmt.Errorf("a file of %d MiB for the image: %w", size>>20, err)
+	}
+	mke2fs := []string{
+		"mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-I", strconv.Itoa(inodeSize), "-N", strconv.FormatInt(inodes, 10), "-d", t.Path(), disk,
+	}
+	if os.Geteuid() != 0 {
+		if mke2fs, err = underFakeroot(t, work, mke2fs); err != nil {
+			return err
+		}
+	}
+	cmd := exec.CommandContext(ctx, mke2fs[0], mke2fs[1:]...)
 	// mke2fs is in /sbin, which is not in everybody's path.
 	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
-	return c.run(cmd)
+	if err := c.run(cmd); err != nil {
+		return fmt.Errorf("%d files of %d MiB in a file system of %d MiB: %w", usage.Inodes, usage.Bytes>>20, size>>20, err)
+	}
+	return nil
+}
+
+// fakerootScript executes a command under fakeroot, after it has given files
+// attributes that only root may.
+const fakerootScript = `
+attributes=$1 tree=$2
+shift 2
+tar -x -p --same-owner --numeric-owner --overwrite --xattrs --xattrs-include='*' -C "$tree" -f "$attributes"
+exec "$@"
+`
+
+// underFakeroot is a command that sees files with the owners, rights and devices
+// that they are to have.
+func underFakeroot(t *tree.Tree, work string, command []string) ([]string, error) {
+	state, attributes := filepath.Join(work, "state"), filepath.Join(work, "attributes.tar")
+	if err := writeFile(state, t.WriteState); err != nil {
+		return nil, err
+	}
+	some := false
+	err := writeFile(attributes, func(w io.Writer) (err error) {
+		some, err = t.WriteAttributes(w)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if some {
+		command = append([]string{"sh", "-euc", fakerootScript, "sh", attributes, t.Path()}, command...)
+	}
+	return append([]string{"fakeroot", "-i", state, "--"}, command...), nil
+}
+
+func writeFile(path string, write func(io.Writer) error) (err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return write(f)
 }
 
 // run runs a program. When it fails, what it said last is the error.
@@ -237,9 +400,6 @@ func (c *Config) open(ctx context.Context, work string) (contents io.ReadCloser,
 			io.Reader
 			io.Closer
 		}{r, file}, none, nil
-	case OCI:
-		r, err := openOCI(c.Path)
-		return r, none, err
 	case Debian:
 		args, err := c.debootstrap(work)
 		if err != nil {
@@ -276,15 +436,4 @@ func (c *Config) moveBoot(from string) error {
 		return err
 	}
 	return os.Rename(from, to)
-}
-
-// remove removes the work folder, in which folders may be read-only.
-func (c *Config) remove(work string) error {
-	_ = filepath.WalkDir(work, func(path string, d os.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			_ = os.Chmod(path, 0o700)
-		}
-		return nil
-	})
-	return os.RemoveAll(work)
 }

@@ -29,10 +29,6 @@ type Tree struct {
 	added []string // controllers that were switched on in Root
 }
 
-// prefix is how the directory of a tree is called, before the process id of the
-// run that it belongs to.
-const prefix = "vmm-bench-"
-
 // mountPoint finds where the version 2 hierarchy is.
 func mountPoint() (string, error) {
 	mounts, err := os.ReadFile("/proc/self/mounts")
@@ -47,14 +43,17 @@ func mountPoint() (string, error) {
 	return "", errors.New("no cgroup hierarchy of version 2 is mounted; 'mount -t cgroup2 cgroup /sys/fs/cgroup' mounts it")
 }
 
-// New makes the tree of this run, and removes what runs that were killed left.
-func New() (*Tree, error) {
+// New makes the tree of a run, and removes those of runs that were killed, by their
+// names.
+func New(name string, killed []string) (*Tree, error) {
 	root, err := mountPoint()
 	if err != nil {
 		return nil, err
 	}
-	sweep(root)
-	t := &Tree{Root: root, Path: filepath.Join(root, prefix+strconv.Itoa(os.Getpid()))}
+	for _, k := range killed {
+		_ = remove(filepath.Join(root, k))
+	}
+	t := &Tree{Root: root, Path: filepath.Join(root, name)}
 	have, err := words(filepath.Join(root, "cgroup.controllers"))
 	if err != nil {
 		return nil, err
@@ -90,20 +89,6 @@ func New() (*Tree, error) {
 func Open(path string) *Tree {
 	have, _ := words(filepath.Join(path, "cgroup.controllers"))
 	return &Tree{Path: path, Root: filepath.Dir(path), Memory: have["memory"]}
-}
-
-// Name is the name of its directory in the hierarchy.
-func (t *Tree) Name() string { return filepath.Base(t.Path) }
-
-// sweep removes the trees of runs that are not there any more.
-func sweep(root string) {
-	old, _ := filepath.Glob(filepath.Join(root, prefix+"*"))
-	for _, path := range old {
-		pid := strings.TrimPrefix(filepath.Base(path), prefix)
-		if _, err := os.Stat("/proc/" + pid); errors.Is(err, fs.ErrNotExist) {
-			_ = remove(path)
-		}
-	}
 }
 
 // Close ends all processes in the tree and removes it.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -17,10 +16,50 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmm/bench/stats"
+	"vmm/untrusted"
 )
 
 // requestPatience is how long a request may take, connecting included.
 const requestPatience = 30 * time.Second
+
+// What is measured is not to be trusted: it may answer without an end. What it sends
+// is bounded in size and, by the time that a request may take, in time.
+const (
+	maxHeader    = 16 << 10 // bytes, of all lines together
+	closedHeader = 4 << 10  // the same, in the closed loop
+	maxBody      = 1 << 20  // bytes
+	maxWorkers   = 512      // requests of the open loop that wait for an answer
+	maxAnswering = 256      // attempts that are connected, and wait for one
+	sortPatience = 5 * time.Minute
+)
+
+// transport is net/http's with bounds for what comes.
+func transport() *http.Transport {
+	return &http.Transport{
+		MaxResponseHeaderBytes: maxHeader, DisableCompression: true, MaxIdleConnsPerHost: maxWorkers, MaxConnsPerHost: maxWorkers,
+		ReadBufferSize: 4 << 10, WriteBufferSize: 4 << 10,
+	}
+}
+
+// client asks one server, and follows it nowhere else.
+func client(t http.RoundTripper, patience time.Duration) *http.Client {
+	return &http.Client{
+		Transport: t, Timeout: patience,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// bounded makes a body of more than maxBody bytes one that fails.
+type bounded struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := b.RoundTripper.RoundTrip(r)
+	if err == nil {
+		response.Body = http.MaxBytesReader(nil, response.Body, maxBody)
+	}
+	return response, err
+}
 
 // Throughput is the result of a closed loop.
 type Throughput struct {
@@ -38,6 +77,7 @@ func Closed(ctx context.Context, addr netip.AddrPort, path string, connections i
 	client := &fasthttp.HostClient{
 		Addr: addr.String(), MaxConns: connections, ReadTimeout: requestPatience, WriteTimeout: requestPatience,
 		NoDefaultUserAgentHeader: true, MaxIdemponentCallAttempts: 1,
+		MaxResponseBodySize: maxBody, ReadBufferSize: closedHeader,
 	}
 	defer client.CloseIdleConnections()
 	var answered, failed atomic.Int64
@@ -87,7 +127,10 @@ type Latency struct {
 // and measures from when each was due: no omission of what a slow server kept from
 // being sent.
 func Open(ctx context.Context, addr netip.AddrPort, path string, rate int, d time.Duration) Latency {
-	attacker := vegeta.NewAttacker(vegeta.Timeout(requestPatience), vegeta.Workers(8), vegeta.MaxWorkers(512), vegeta.KeepAlive(true))
+	transport := transport()
+	defer transport.CloseIdleConnections()
+	attacker := vegeta.NewAttacker(vegeta.Client(client(bounded{transport}, requestPatience)), vegeta.MaxBody(0),
+		vegeta.Workers(8), vegeta.MaxWorkers(maxWorkers))
 	defer attacker.Stop()
 	target := vegeta.NewStaticTargeter(vegeta.Target{Method: http.MethodGet, URL: "http://" + addr.String() + path})
 	var latencies []float64
@@ -130,15 +173,17 @@ func Sort(ctx context.Context, addr netip.AddrPort, n int) (time.Duration, error
 	if err != nil {
 		return 0, err
 	}
-	transport := &http.Transport{DisableKeepAlives: true}
+	sent := int64(body.Len())
+	transport := transport()
+	transport.DisableKeepAlives = true
 	defer transport.CloseIdleConnections()
 	begin := time.Now()
-	response, err := (&http.Client{Transport: transport, Timeout: 5 * time.Minute}).Do(request)
+	response, err := client(transport, sortPatience).Do(request)
 	if err != nil {
 		return 0, err
 	}
 	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
+	answer, err := untrusted.ReadAll(response.Body, 2*sent+maxHeader) // blanks may be in it
 	took := time.Since(begin)
 	switch {
 	case err != nil:
@@ -157,7 +202,7 @@ func Get(ctx context.Context, addr netip.AddrPort, path string) (time.Duration, 
 	ctx, cancel := context.WithTimeout(ctx, requestPatience)
 	defer cancel()
 	begin := time.Now()
-	status, err := ask(ctx, ctx, requestPatience, addr, "GET "+path+" HTTP/1.1\r\nHost: "+addr.String()+"\r\nConnection: close\r\n\r\n")
+	status, err := ask(ctx, ctx, requestPatience, addr, "GET "+path+" HTTP/1.1\r\nHost: "+addr.String()+"\r\nConnection: close\r\n\r\n", make(chan struct{}, 1))
 	if err == nil && status != http.StatusOK {
 		err = fmt.Errorf("GET %s: status %d", path, status)
 	}

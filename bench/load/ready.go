@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"net/http"
@@ -76,6 +77,7 @@ func (w Wait) Ready(ctx context.Context) (Ready, error) {
 	}
 	answers := make(chan answer)
 	waiting := make(chan context.CancelFunc, inFlight)
+	answering := make(chan struct{}, maxAnswering)
 	fair := math.MaxInt      // the first attempt that was made while it could answer
 	var ignored atomic.Int64 // the last attempt that it did not answer in time
 	ticker := time.NewTicker(w.Each)
@@ -102,7 +104,7 @@ func (w Wait) Ready(ctx context.Context) (Ready, error) {
 		}
 		number := r.Attempts
 		attempts.Go(func() {
-			status, err := ask(ctx, attempt, patience, w.Addr, request)
+			status, err := ask(ctx, attempt, patience, w.Addr, request, answering)
 			if err != nil {
 				if attempt.Err() != nil {
 					ignored.Store(int64(number))
@@ -141,15 +143,24 @@ func (w Wait) Ready(ctx context.Context) (Ready, error) {
 // errEnded tells that the instance ended before it was ready. Why is its to say.
 var errEnded = errors.New("it ended before it was ready")
 
+// errBusy tells that as many attempts wait for an answer as may.
+var errBusy = errors.New("too many attempts wait for an answer")
+
 // ask makes one connection, until attempt ends, and one request, which may take as
 // long as patience.
-func ask(ctx, attempt context.Context, patience time.Duration, addr netip.AddrPort, request string) (status int, err error) {
+func ask(ctx, attempt context.Context, patience time.Duration, addr netip.AddrPort, request string, answering chan struct{}) (status int, err error) {
 	var d net.Dialer
 	conn, err := d.DialContext(attempt, "tcp4", addr.String())
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close()
+	select {
+	case answering <- struct{}{}:
+		defer func() { <-answering }()
+	default:
+		return 0, errBusy
+	}
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return 0, err
 	}
@@ -157,10 +168,9 @@ func ask(ctx, attempt context.Context, patience time.Duration, addr netip.AddrPo
 	if _, err := conn.Write([]byte(request)); err != nil {
 		return 0, err
 	}
-	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	response, err := http.ReadResponse(bufio.NewReader(io.LimitReader(conn, maxHeader)), nil)
 	if err != nil {
 		return 0, err
 	}
-	defer response.Body.Close()
-	return response.StatusCode, nil
+	return response.StatusCode, nil // the body comes as it may, and is not read
 }

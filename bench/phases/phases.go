@@ -46,9 +46,10 @@ const (
 	enough      = "disable_event:kvm:kvm_fpu"
 )
 
-// New sets the tracing up. Mount is where to mount the file system if it is not
-// there. A host without KVM has a tracer for programs only.
-func New(mount string) (*Tracer, error) {
+// New sets the tracing up, by a name, and removes that of runs that were killed, by
+// theirs. Mount is where to mount the file system if it is not there. A host without
+// KVM has a tracer for programs only.
+func New(mount, name string, killed []string) (*Tracer, error) {
 	root := "/sys/kernel/tracing"
 	if _, err := os.Stat(filepath.Join(root, "instances")); err != nil {
 		if err := os.MkdirAll(mount, 0o700); err != nil {
@@ -59,8 +60,10 @@ func New(mount string) (*Tracer, error) {
 		}
 		root = mount
 	}
-	sweep(root)
-	t := &Tracer{dir: filepath.Join(root, "instances", prefix+strconv.Itoa(os.Getppid()))}
+	for _, k := range killed {
+		_ = os.Remove(filepath.Join(root, "instances", k))
+	}
+	t := &Tracer{dir: filepath.Join(root, "instances", name)}
 	if err := os.Mkdir(t.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("tracing: %w", err)
 	}
@@ -68,17 +71,6 @@ func New(mount string) (*Tracer, error) {
 		return nil, errors.Join(fmt.Errorf("tracing: %w", err), t.Close())
 	}
 	return t, nil
-}
-
-const prefix = "vmm-bench-"
-
-// sweep removes what runs that were killed left. That of a run that goes on is in
-// use, and stays.
-func sweep(root string) {
-	old, _ := filepath.Glob(filepath.Join(root, "instances", prefix+"*"))
-	for _, dir := range old {
-		_ = os.Remove(dir)
-	}
 }
 
 func (t *Tracer) setup() error {

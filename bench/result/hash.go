@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"vmm/image/tree"
 )
 
 // Describe measures a file, or all files of a folder, and hashes it.
@@ -17,39 +19,35 @@ func Describe(role, path string) (File, error) {
 	if err != nil {
 		return File{}, err
 	}
-	f := File{Role: role, Path: real}
-	hash := sha256.New()
-	err = filepath.WalkDir(real, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		f.Size += info.Size()
-		if st, ok := info.Sys().(*syscall.Stat_t); ok {
-			f.OnDisk += st.Blocks * 512
-		}
-		if p != real {
-			rel, _ := filepath.Rel(real, p)
-			_, _ = io.WriteString(hash, rel+"\x00")
-		}
-		if sum := recorded(p, info); sum != "" && p == real {
-			f.SHA256 = sum
-			return nil
-		}
-		file, err := os.Open(p)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		_, err = io.Copy(hash, file)
-		return err
-	})
-	if f.SHA256 == "" {
-		f.SHA256 = hex.EncodeToString(hash.Sum(nil))
+	info, err := os.Stat(real)
+	if err != nil {
+		return File{}, err
 	}
+	f := File{Role: role, Path: real}
+	if info.IsDir() {
+		files, err := tree.Open(real)
+		if err != nil {
+			return File{}, err
+		}
+		defer files.Close()
+		f.Size, f.OnDisk, f.SHA256, err = files.Sum()
+		return f, err
+	}
+	f.Size = info.Size()
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		f.OnDisk = st.Blocks * 512
+	}
+	if f.SHA256 = recorded(real, info); f.SHA256 != "" {
+		return f, nil
+	}
+	file, err := os.Open(real)
+	if err != nil {
+		return File{}, err
+	}
+	defer file.Close()
+	hash := sha256.New()
+	_, err = io.Copy(hash, file)
+	f.SHA256 = hex.EncodeToString(hash.Sum(nil))
 	return f, err
 }
 

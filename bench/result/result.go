@@ -61,6 +61,8 @@ type Subject struct {
 	Missing string `json:"missing,omitempty"`
 	// Kind is how it is isolated: process, container, virtual machine...
 	Kind string `json:"kind"`
+	// Confined says whose process the workload is, and what is kept from it.
+	Confined string `json:"confined,omitempty"`
 	// Files are what it is started from.
 	Files []File `json:"files,omitempty"`
 }

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"vmm/bench/netlab"
+	"vmm/image/tree"
 )
 
 // docker is a container as a person starts it with Docker. The daemon is one of
@@ -31,7 +32,7 @@ var (
 )
 
 func (d *docker) Describe() Description {
-	return Description{Name: "docker", Kind: KindContainer, Link: LinkAddress}
+	return Description{Name: "docker", Kind: KindContainer, Link: LinkAddress, Confined: engineConfined(d.app)}
 }
 
 func (d *docker) Find() (string, error) {
@@ -79,17 +80,13 @@ func (d *docker) serve(base string) (host string, err error) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return "", err
 		}
-		log, err := os.Create(filepath.Join(dir, "log"))
-		if err != nil {
-			return "", err
-		}
-		defer log.Close()
 		socket := filepath.Join(dir, "socket")
-		cmd := exec.Command("dockerd", "--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
+		cmd := Command(context.Background(), "dockerd", "--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"),
 			"--pidfile", filepath.Join(dir, "pid"), "--host", "unix://"+socket, "--bridge", "none",
 			"--iptables=false", "--ip-masq=false", "--userland-proxy=false", "--storage-driver", "vfs",
 			"--exec-opt", "native.cgroupdriver=cgroupfs")
-		cmd.Stdout, cmd.Stderr = log, log
+		said := &tail{}
+		cmd.Stdout, cmd.Stderr = said, said
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 		if err := cmd.Start(); err != nil {
 			return "", err
@@ -97,34 +94,43 @@ func (d *docker) serve(base string) (host string, err error) {
 		ended := make(chan error, 1)
 		go func() { ended <- cmd.Wait() }()
 		if err := waitSocket(socket, ended); err != nil {
-			return "", fmt.Errorf("dockerd: %w%s", err, (&tail{log.Name()}).last())
+			return "", fmt.Errorf("dockerd: %w%s", err, said.last())
 		}
 		daemon.pid, daemon.host, daemon.images = cmd.Process.Pid, "unix://"+socket, map[string]bool{}
-		create := exec.Command("docker", "--host", daemon.host, "network", "create", "--driver", "bridge", "--subnet", netlab.Subnet.String(),
+		_, err := call("docker", "--host", daemon.host, "network", "create", "--driver", "bridge", "--subnet", netlab.Subnet.String(),
 			"--gateway", netlab.Gateway.String(), "--opt", "com.docker.network.bridge.name="+netlab.Bridge, netlab.Bridge)
-		if out, err := create.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("docker network create: %w: %s", err, trimNewline(out))
+		if err != nil {
+			return "", fmt.Errorf("docker network create: %w", err)
 		}
 	}
 	if !daemon.images[d.app.Name] {
-		tar := exec.Command("tar", "-C", d.root, "-c", ".")
-		load := exec.Command("docker", "--host", daemon.host, "import", "-", "bench/"+d.app.Name)
-		pipe, err := tar.StdoutPipe()
-		if err != nil {
-			return "", err
-		}
-		load.Stdin = pipe
-		if err := tar.Start(); err != nil {
-			return "", err
-		}
-		out, err := load.CombinedOutput()
-		if err := errors.Join(err, tar.Wait()); err != nil {
-			return "", fmt.Errorf("docker import: %w: %s", err, trimNewline(out))
+		if err := d.load(daemon.host); err != nil {
+			return "", fmt.Errorf("docker import: %w", err)
 		}
 		daemon.images[d.app.Name] = true
 	}
 	return daemon.host, nil
 }
+
+// load gives the daemon the image.
+func (d *docker) load(host string) error {
+	files, err := tree.Open(d.root)
+	if err != nil {
+		return err
+	}
+	defer files.Close()
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(files.WriteTar(w)) }()
+	cmd := Command(context.Background(), "docker", "--host", host, "import", "-", d.image())
+	cmd.Stdin = r
+	_, err = callCommand(cmd)
+	r.Close() // which ends the writing
+	return err
+}
+
+// image is the name of the image. An application is called as its file is, which may
+// be no name for Docker.
+func (d *docker) image() string { return fmt.Sprintf("bench/%x", d.app.Name) }
 
 // Config is in containerd's state.
 func (d *docker) Config(i *Instance) (string, error) {
@@ -166,11 +172,7 @@ func (d *docker) Start(s Spec) (*Instance, error) {
 		return nil, err
 	}
 	run := func(args ...string) (string, error) {
-		out, err := exec.Command("docker", append([]string{"--host", host}, args...)...).CombinedOutput()
-		if err != nil {
-			return "", fmt.Errorf("docker %s: %w: %s", args[0], err, trimNewline(out))
-		}
-		return strings.TrimSpace(string(out)), nil
+		return call(append([]string{"docker", "--host", host}, args...)...)
 	}
 	args := []string{
 		"docker", "--host", host, "run", "--detach", "--name", s.Name, "--cgroup-parent", s.Group.Relative(s.Tree), "--read-only",
@@ -184,10 +186,11 @@ func (d *docker) Start(s Spec) (*Instance, error) {
 	if d.app.Dir != "" {
 		args = append(args, "--workdir", d.app.Dir)
 	}
+	args = append(args, d.app.User.flags()...)
 	for _, e := range d.app.Env {
 		args = append(args, "--env", e)
 	}
-	args = append(append(args, "bench/"+d.app.Name), d.app.Command()...)
+	args = append(append(args, d.image()), d.app.Command()...)
 	return launch{
 		spec: s, port: d.app.Port, detached: true, args: args,
 		stop:  func(int) error { _, err := run("kill", "--signal", "TERM", s.Name); return err },

@@ -13,7 +13,7 @@ type firecracker struct{ machine }
 var _ Runtime = (*firecracker)(nil)
 
 func (f *firecracker) Describe() Description {
-	return Description{Name: "firecracker", Kind: KindVM, Link: LinkTap, Memory: f.memory}
+	return Description{Name: "firecracker", Kind: KindVM, Link: LinkTap, Memory: f.memory, Confined: machineConfined(f.app)}
 }
 
 func (f *firecracker) Find() (string, error) {
@@ -31,11 +31,15 @@ func (f *firecracker) Start(s Spec) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
+	words, err := f.app.kernelWords()
+	if err != nil {
+		return nil, err
+	}
 	type object = map[string]any
 	config, err := json.Marshal(object{
 		"boot-source": object{
 			"kernel_image_path": f.kernel, "initrd_path": f.initrd,
-			"boot_args": "console=ttyS0 panic=-1 reboot=k pci=off i8042.nokbd i8042.noaux quiet " + address(s.Endpoint) + f.app.kernelWords(),
+			"boot_args": "console=ttyS0 panic=-1 reboot=k pci=off i8042.nokbd i8042.noaux quiet " + address(s.Endpoint) + words,
 		},
 		"drives":             []object{},
 		"machine-config":     object{"vcpu_count": 1, "mem_size_mib": mib},

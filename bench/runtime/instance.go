@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -68,17 +67,22 @@ func (l launch) start() (*Instance, error) {
 	i.Addr = netip.AddrPortFrom(address, l.port)
 	args := append(append([]string{}, l.spec.Wrap...), l.args...)
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), l.env...)
+	cmd.Env = environment(l.env...)
 	cmd.Dir = l.spec.Dir
-	// A file, not a pipe: a detached container keeps it, and the end of the
-	// command is not the end of the output.
-	log, err := os.Create(filepath.Join(l.spec.Dir, "output"))
+	// A pipe of our own: a detached container keeps it, and the end of the command
+	// is not the end of the output.
+	output, said, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log
-	i.output.path = log.Name()
+	defer said.Close()
+	cmd.Stdout, cmd.Stderr = said, said
+	started := false
+	defer func() {
+		if !started {
+			output.Close()
+		}
+	}()
 	if l.console {
 		r, w, err := os.Pipe()
 		if err != nil {
@@ -114,6 +118,8 @@ func (l launch) start() (*Instance, error) {
 		}
 		return nil, fmt.Errorf("start %s: %w", l.args[0], err)
 	}
+	started = true
+	go i.output.follow(output)
 	if !l.detached {
 		i.main = cmd.Process.Pid
 		close(i.settled)
@@ -302,21 +308,4 @@ func OnCPUs(cpus []int, f func() error) error {
 	}
 	err := f()
 	return errors.Join(err, unix.SchedSetaffinity(0, &before))
-}
-
-// tail is the end of an instance's output.
-type tail struct{ path string }
-
-// last is the last lines, to be added to a message.
-func (t *tail) last() string {
-	const most = 400
-	text, err := os.ReadFile(t.path)
-	text = bytes.TrimSpace(text)
-	if err != nil || len(text) == 0 {
-		return ""
-	}
-	if len(text) > most {
-		text = append([]byte("..."), text[len(text)-most:]...)
-	}
-	return ": " + strings.Join(strings.Fields(string(text)), " ")
 }

@@ -1,10 +1,6 @@
 package runtime
 
-import (
-	"fmt"
-	"os/exec"
-	"path/filepath"
-)
+import "path/filepath"
 
 // podman is a container as a person starts it with Podman, which needs no daemon.
 type podman struct {
@@ -15,7 +11,7 @@ type podman struct {
 var _ Contained = (*podman)(nil)
 
 func (p *podman) Describe() Description {
-	return Description{Name: "podman", Kind: KindContainer, Link: LinkVeth}
+	return Description{Name: "podman", Kind: KindContainer, Link: LinkVeth, Confined: engineConfined(p.app)}
 }
 
 func (p *podman) Find() (string, error) {
@@ -44,11 +40,8 @@ func (p *podman) Config(i *Instance) (string, error) {
 
 func (p *podman) Start(s Spec) (*Instance, error) {
 	run := func(args ...string) error {
-		words := p.command(s, args...)
-		if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
-			return fmt.Errorf("podman %s: %w: %s", args[0], err, trimNewline(out))
-		}
-		return nil
+		_, err := call(p.command(s, args...)...)
+		return err
 	}
 	args := []string{
 		"run", "--detach", "--name", s.Name, "--pidfile", filepath.Join(s.Dir, "pid"), "--network", "ns:" + s.Endpoint.Namespace,
@@ -62,6 +55,7 @@ func (p *podman) Start(s Spec) (*Instance, error) {
 	if p.app.Dir != "" {
 		args = append(args, "--workdir", p.app.Dir)
 	}
+	args = append(args, p.app.User.flags()...)
 	for _, e := range p.app.Env {
 		args = append(args, "--env", e)
 	}
@@ -72,4 +66,9 @@ func (p *podman) Start(s Spec) (*Instance, error) {
 		stop:  func(int) error { return run("kill", "--signal", "TERM", s.Name) },
 		clean: func() error { return run("rm", "--force", "--time", "0", s.Name) },
 	}.start()
+}
+
+// engineConfined is what an engine's defaults are.
+func engineConfined(app App) string {
+	return "user " + app.User.String() + " of the host (no user namespace), the engine's capabilities and seccomp profile"
 }

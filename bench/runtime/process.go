@@ -17,7 +17,7 @@ type process struct {
 var _ Runtime = (*process)(nil)
 
 func (p *process) Describe() Description {
-	return Description{Name: "process", Kind: KindProcess, Link: LinkHost}
+	return Description{Name: "process", Kind: KindProcess, Link: LinkHost, Confined: "root of the host, all system calls open"}
 }
 
 func (p *process) Find() (string, error) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -61,8 +62,10 @@ func rebuild(ctx context.Context, script string, args ...string) error {
 	if err := needFile(script, "what compiles the application anew"); err != nil {
 		return err
 	}
-	if out, err := exec.CommandContext(ctx, script, args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("compile the application: %w: %s", err, trimNewline(out))
+	cmd := Command(ctx, append([]string{script}, args...)...)
+	cmd.Env = append(cmd.Env, caches()...)
+	if _, err := callCommand(cmd); err != nil {
+		return fmt.Errorf("compile the application: %w", err)
 	}
 	return nil
 }
@@ -78,6 +81,9 @@ type Description struct {
 	// Heavy tells that an instance is a whole distribution: suites that start
 	// many take fewer.
 	Heavy bool
+	// Confined says what keeps the workload from the host, beside what its kind
+	// says: whose process it is, which system calls are open.
+	Confined string
 }
 
 // Kind is what is between the workload and the host.
@@ -120,6 +126,8 @@ type App struct {
 	Env  []string
 	// Dir is the working directory, in Root.
 	Dir string
+	// User is whose process it is: root's, unless the image says otherwise.
+	User User
 }
 
 // Command is how the application is started in a container.
@@ -128,6 +136,24 @@ func (a App) Command() []string {
 		return a.Args
 	}
 	return []string{"/app"}
+}
+
+// User is a user by numbers, with groups beside the first.
+type User struct {
+	UID, GID uint32
+	Groups   []uint32
+}
+
+// String is the user and group as container engines take them.
+func (u User) String() string { return fmt.Sprintf("%d:%d", u.UID, u.GID) }
+
+// flags are the words for an engine's command line.
+func (u User) flags() []string {
+	words := []string{"--user", u.String()}
+	for _, g := range u.Groups {
+		words = append(words, "--group-add", strconv.FormatUint(uint64(g), 10))
+	}
+	return words
 }
 
 // Spec is what an instance is to be.
@@ -184,11 +210,11 @@ func needKVM() error {
 
 // versionOf is the first line that a program says about its version.
 func versionOf(program string, args ...string) string {
-	out, err := exec.Command(program, args...).Output()
+	out, err := call(append([]string{program}, args...)...)
 	if err != nil {
 		return "unknown version"
 	}
-	line, _, _ := strings.Cut(string(out), "\n")
+	line, _, _ := strings.Cut(out, "\n")
 	return strings.TrimSpace(line)
 }
 

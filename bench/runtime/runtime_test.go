@@ -1,14 +1,20 @@
 package runtime
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"vmm/bench/cgroup"
+	"vmm/bench/netlab"
 )
 
 func TestEveryNameIsARuntime(t *testing.T) {
@@ -35,44 +41,82 @@ func TestEveryNameIsARuntime(t *testing.T) {
 	}
 }
 
-func TestParseProfile(t *testing.T) {
-	text := `{
-	 "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38,
-	 "syscalls": [
-	  {"names": ["read", "write"], "action": "SCMP_ACT_ALLOW"},
-	  {"names": ["mount"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}},
-	  {"names": ["mount"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1, "excludes": {"caps": ["CAP_SYS_ADMIN"]}},
-	  {"names": ["kill"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_KILL"]}},
-	  {"names": ["arm_sync_file_range"], "action": "SCMP_ACT_ALLOW", "includes": {"arches": ["arm"]}},
-	  {"names": ["arch_prctl"], "action": "SCMP_ACT_ALLOW", "includes": {"arches": ["amd64", "x32"]}}
-	 ]}`
-	filter, err := parseProfile([]byte(text), []string{"CAP_KILL"}, []specs.Arch{specs.ArchX86_64})
+// The filter of every container is Docker's, whatever the host has: what is open is
+// what takes no capability, and not the rest.
+func TestDefaultProfile(t *testing.T) {
+	spec, err := (&oci{app: App{User: User{UID: 7, GID: 8, Groups: []uint32{9}}}}).bundle(Spec{Tree: &cgroup.Tree{}, Endpoint: &netlab.Endpoint{}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got []string
+	filter, open := spec.Linux.Seccomp, map[string]bool{}
 	for _, s := range filter.Syscalls {
-		for _, n := range s.Names {
-			got = append(got, n+" "+string(s.Action))
+		for _, name := range s.Names {
+			open[name] = open[name] || s.Action == specs.ActAllow
 		}
 	}
-	want := []string{"read SCMP_ACT_ALLOW", "write SCMP_ACT_ALLOW", "mount SCMP_ACT_ERRNO", "kill SCMP_ACT_ALLOW", "arch_prctl SCMP_ACT_ALLOW"}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+	if filter.DefaultAction != specs.ActErrno || !open["read"] || !open["kill"] || open["mount"] || open["bpf"] || open["keyctl"] {
+		t.Errorf("default %s; read %v, kill %v, mount %v, bpf %v, keyctl %v", filter.DefaultAction, open["read"], open["kill"], open["mount"], open["bpf"], open["keyctl"])
 	}
-	if filter.DefaultAction != specs.ActErrno || *filter.DefaultErrnoRet != 38 {
-		t.Errorf("otherwise %s, %v", filter.DefaultAction, filter.DefaultErrnoRet)
+	if diff := cmp.Diff(specs.User{UID: 7, GID: 8, AdditionalGids: []uint32{9}}, spec.Process.User); diff != "" {
+		t.Error(diff)
 	}
 }
 
 func TestKernelWords(t *testing.T) {
-	a := App{Args: []string{"/bin/app", "-v", "two words"}, Env: []string{"PATH=/bin", "NOTE=a b"}}
-	want := ` rdinit=/bin/app PATH=/bin "NOTE=a b" -- -v "two words"`
-	if got := a.kernelWords(); got != want {
-		t.Errorf("kernelWords() = %q, want %q", got, want)
+	a := App{Args: []string{"/bin/app", "-v", "two words", ""}, Env: []string{"PATH=/bin", "NOTE=a b"}}
+	want := ` rdinit=/bin/app PATH=/bin "NOTE=a b" -- -v "two words" ""`
+	if got, err := a.kernelWords(); got != want || err != nil {
+		t.Errorf("kernelWords() = %q, %v, want %q", got, err, want)
 	}
-	if got := (App{}).kernelWords(); got != "" {
-		t.Errorf("of a program alone: %q", got)
+	if got, err := (App{}).kernelWords(); got != "" || err != nil {
+		t.Errorf("of a program alone: %q, %v", got, err)
+	}
+	for name, bad := range map[string]App{
+		"a quote":            {Args: []string{"/app", `x" init=/evil "`}},
+		"a quote in Env":     {Args: []string{"/app"}, Env: []string{`A="`}},
+		"a quote in command": {Args: []string{`/a"pp`}},
+		"a new line":         {Args: []string{"/app", "a\nb"}},
+		"many arguments":     {Args: make([]string, 40)},
+		"many variables":     {Args: []string{"/app"}, Env: make([]string, 40)},
+	} {
+		if got, err := bad.kernelWords(); err == nil {
+			t.Errorf("%s: kernelWords() = %q, want an error", name, got)
+		}
+	}
+}
+
+// A program that the bench starts gets a listed environment, and nothing of what
+// this process has.
+func TestEnvironment(t *testing.T) {
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	text, err := call("env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for line := range strings.Lines(text) {
+		name, _, _ := strings.Cut(line, "=")
+		names = append(names, name)
+	}
+	if diff := cmp.Diff([]string{"PATH", "HOME", "LANG"}, names); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// However much an instance says, its end is kept, and no more.
+func TestTailIsBounded(t *testing.T) {
+	out := &tail{}
+	for range 1000 {
+		if _, err := out.Write(bytes.Repeat([]byte("x"), 10_000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fmt.Fprint(out, "\nthe end\n")
+	if n := cap(out.bytes()); n > 2*kept {
+		t.Errorf("%d bytes are kept, want %d", n, kept)
+	}
+	if got := out.last(); !strings.HasSuffix(got, "the end") {
+		t.Errorf("last() = %q", got)
 	}
 }
 

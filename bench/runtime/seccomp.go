@@ -1,19 +1,14 @@
 package runtime
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"slices"
 
+	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
-)
 
-// SeccompProfile is where the profile of the container engines is, which Docker,
-// Podman and containerd apply unless told otherwise.
-const SeccompProfile = "/usr/share/containers/seccomp.json"
+	"vmm/untrusted"
+)
 
 // tinyCalls are the system calls that the C application makes, and crun before it
 // executes it.
@@ -24,87 +19,29 @@ var tinyCalls = []string{
 	"socket", "write", "writev",
 }
 
-// profile is the part of an engine's profile that concerns this machine. Its
-// format is that of github.com/containers/common/pkg/seccomp.
-type profile struct {
-	DefaultAction   specs.LinuxSeccompAction `json:"defaultAction"`
-	DefaultErrnoRet *uint                    `json:"defaultErrnoRet"`
-	Syscalls        []struct {
-		Names    []string                 `json:"names"`
-		Name     string                   `json:"name"`
-		Action   specs.LinuxSeccompAction `json:"action"`
-		ErrnoRet *uint                    `json:"errnoRet"`
-		Args     []specs.LinuxSeccompArg  `json:"args"`
-		Includes condition                `json:"includes"`
-		Excludes condition                `json:"excludes"`
-	} `json:"syscalls"`
-}
-
-type condition struct {
-	Caps   []string `json:"caps"`
-	Arches []string `json:"arches"`
-}
-
-// holds tells whether all that a condition names is the case.
-func (c condition) holds(capabilities []string) bool {
-	for _, name := range c.Caps {
-		if !slices.Contains(capabilities, name) {
-			return false
-		}
-	}
-	return len(c.Arches) == 0 || slices.Contains(c.Arches, "amd64") || slices.Contains(c.Arches, "x86_64")
-}
-
-func (c condition) empty() bool { return len(c.Caps) == 0 && len(c.Arches) == 0 }
-
-// seccomp is the filter of the container; nil for none.
-func (o *oci) seccomp(capabilities []string) (*specs.LinuxSeccomp, error) {
-	arches := []specs.Arch{specs.ArchX86_64}
+// seccomp is the filter of a container: the default profile of Docker's engine, which
+// all hosts have alike as it is built in, or for a tiny one what it needs.
+func (o *oci) seccomp(spec *specs.Spec) (*specs.LinuxSeccomp, error) {
 	if o.tiny {
 		errno := uint(1) // EPERM
 		return &specs.LinuxSeccomp{
-			DefaultAction: specs.ActErrno, DefaultErrnoRet: &errno, Architectures: arches,
+			DefaultAction: specs.ActErrno, DefaultErrnoRet: &errno, Architectures: []specs.Arch{specs.ArchX86_64},
 			Syscalls: []specs.LinuxSyscall{{Names: tinyCalls, Action: specs.ActAllow}},
 		}, nil
 	}
-	text, err := os.ReadFile(SeccompProfile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return parseProfile(text, capabilities, arches)
-}
-
-func parseProfile(text []byte, capabilities []string, arches []specs.Arch) (*specs.LinuxSeccomp, error) {
-	var p profile
-	if err := json.Unmarshal(text, &p); err != nil {
-		return nil, fmt.Errorf("%s: %w", SeccompProfile, err)
-	}
-	filter := &specs.LinuxSeccomp{DefaultAction: p.DefaultAction, DefaultErrnoRet: p.DefaultErrnoRet, Architectures: arches}
-	for _, s := range p.Syscalls {
-		if !s.Includes.holds(capabilities) || !s.Excludes.empty() && s.Excludes.holds(capabilities) {
-			continue
-		}
-		names := s.Names
-		if s.Name != "" {
-			names = append(names, s.Name)
-		}
-		filter.Syscalls = append(filter.Syscalls, specs.LinuxSyscall{Names: names, Action: s.Action, ErrnoRet: s.ErrnoRet, Args: s.Args})
-	}
-	return filter, nil
+	return seccomp.GetDefaultProfile(spec)
 }
 
 // OpenCalls is how many system calls the filter of a container lets pass, by the
 // configuration that its OCI runtime was given; -1 without a filter.
 func OpenCalls(config string) (int, error) {
-	text, err := os.ReadFile(config)
+	f, err := os.Open(config)
 	if err != nil {
 		return 0, err
 	}
+	defer f.Close()
 	var spec specs.Spec
-	if err := json.Unmarshal(text, &spec); err != nil {
+	if err := untrusted.JSON(f, untrusted.Limits{Bytes: 16 << 20, Values: 1_000_000}, &spec); err != nil {
 		return 0, fmt.Errorf("%s: %w", config, err)
 	}
 	if spec.Linux == nil || spec.Linux.Seccomp == nil {

@@ -15,7 +15,7 @@ type unikernel struct {
 var _ Rebuilder = (*unikernel)(nil)
 
 func (u *unikernel) Describe() Description {
-	return Description{Name: "unikernel", Kind: KindUnikernel, Link: LinkTap, Memory: u.memory}
+	return Description{Name: "unikernel", Kind: KindUnikernel, Link: LinkTap, Memory: u.memory, Confined: "the guest itself: there are no users"}
 }
 
 func (u *unikernel) Files() []File { return []File{{"kernel", u.kernel}} }
@@ -37,7 +37,7 @@ func (u *unikernel) Start(s Spec) (*Instance, error) {
 		return nil, err
 	}
 	return launch{
-		spec: s, port: u.app.Port, inGroup: true, console: true, stop: terminate,
+		spec: s, port: u.app.Port, inGroup: true, console: true, stop: terminate, env: caches(),
 		args: []string{
 			vmm, "boot", "--kernel", u.kernel, "--memory", u.mib(s) + "M", "--rng=false",
 			"--net", "tap=" + s.Endpoint.Tap + ",mac=" + s.Endpoint.MAC.String(),

@@ -14,7 +14,7 @@ func (v *vm) Describe() Description {
 	if v.shared {
 		name = "vm-shared"
 	}
-	return Description{Name: name, Kind: KindVM, Link: LinkTap, Memory: v.memory}
+	return Description{Name: name, Kind: KindVM, Link: LinkTap, Memory: v.memory, Confined: machineConfined(v.app)}
 }
 
 func (v *vm) Find() (string, error) {
@@ -32,13 +32,17 @@ func (v *vm) Start(s Spec) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
+	words, err := v.app.kernelWords()
+	if err != nil {
+		return nil, err
+	}
 	args := []string{
 		vmm, "boot", "--kernel", v.kernel, "--initrd", v.initrd, "--memory", v.mib(s) + "M", "--rng=false",
 		"--net", "tap=" + s.Endpoint.Tap + ",mac=" + s.Endpoint.MAC.String(),
-		"--append", "quiet " + address(s.Endpoint) + v.app.kernelWords(),
+		"--append", "quiet " + address(s.Endpoint) + words,
 	}
 	if v.shared {
 		args = append(args, "--share-kernel")
 	}
-	return launch{spec: s, port: v.app.Port, inGroup: true, console: true, stop: terminate, args: args}.start()
+	return launch{spec: s, port: v.app.Port, inGroup: true, console: true, stop: terminate, env: caches(), args: args}.start()
 }

@@ -17,7 +17,7 @@ type vmDistro struct {
 var _ Runtime = (*vmDistro)(nil)
 
 func (v *vmDistro) Describe() Description {
-	return Description{Name: "vm-distro", Kind: KindVM, Link: LinkTap, Memory: v.memory, Heavy: true}
+	return Description{Name: "vm-distro", Kind: KindVM, Link: LinkTap, Memory: v.memory, Heavy: true, Confined: "a user of the guest"}
 }
 
 // boot finds the kernel and initial RAM disk beside the image.
@@ -70,7 +70,7 @@ func (v *vmDistro) Start(s Spec) (*Instance, error) {
 	kernel, initrd := v.boot()
 	m := machine{memory: v.memory}
 	return launch{
-		spec: s, port: v.app.Port, inGroup: true, console: true, stop: terminate,
+		spec: s, port: v.app.Port, inGroup: true, console: true, stop: terminate, env: caches(),
 		args: []string{
 			vmm, "boot", "--kernel", kernel, "--initrd", initrd, "--memory", m.mib(s) + "M",
 			"--disk", "path=" + v.disk + ",ro",
