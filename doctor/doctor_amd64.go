@@ -1,6 +1,8 @@
 package doctor
 
 import (
+	"math"
+
 	"golang.org/x/sys/unix"
 
 	"vmm/kvm"
@@ -53,9 +55,42 @@ const interpreted = 8
 
 // judge draws the conclusion from what was measured.
 func (r *Report) judge() {
-	r.KernelModeNative = r.Speed.KernelMIPS*interpreted > r.Speed.UserMIPS && r.Speed.KernelMIPS > 20
-	if !r.KernelModeNative {
-		r.Problem = "it interprets a guest's kernel in software, which makes Linux too slow to boot; small guests work"
-		r.Fix = "use a host with VT-x or AMD-V (in the cloud: bare metal, or nested virtualization switched on), or the lab (make lab CMD='...')"
+	if r.KernelModeNative = r.Speed.native(); !r.KernelModeNative {
+		r.Problem, r.Fix = "it "+problemInterpreted, fixInterpreted
 	}
+}
+
+// What is wrong with a host that interprets, and what to do about it.
+const (
+	problemInterpreted = "interprets a guest's kernel in software, which makes Linux too slow to boot; small guests work"
+	fixInterpreted     = "use a host with VT-x or AMD-V (in the cloud: bare metal, or nested virtualization switched on), or the lab (make lab CMD='...')"
+)
+
+// native reports whether a guest's kernel runs on the processor itself.
+func (s Speed) native() bool { return s.KernelMIPS*interpreted > s.UserMIPS && s.KernelMIPS > 20 }
+
+// Interpreted measures, in a few milliseconds, whether this host's KVM interprets
+// a guest's kernel, and says what that means and what to do; "" if it does not, or
+// if that can't be found out.
+func Interpreted() string {
+	system, err := kvm.Open()
+	if err != nil {
+		return ""
+	}
+	defer system.Close()
+	measured := make(chan Speed)
+	go func() { // on a thread that ends with it
+		var s Speed
+		var kernel, user error
+		s.KernelMIPS, kernel = speed(system, 0)
+		s.UserMIPS, user = speed(system, 3)
+		if kernel != nil || user != nil {
+			s = Speed{KernelMIPS: math.MaxFloat64}
+		}
+		measured <- s
+	}()
+	if s := <-measured; s.native() {
+		return ""
+	}
+	return "this host's KVM " + problemInterpreted + " (see 'vmm doctor'); " + fixInterpreted
 }

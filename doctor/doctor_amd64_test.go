@@ -44,6 +44,10 @@ func TestRun(t *testing.T) {
 		t.Error("nothing to do about an interpreted kernel mode")
 	}
 
+	if advice := Interpreted(); (advice == "") != r.KernelModeNative || advice != "" && !strings.Contains(advice, r.Fix) {
+		t.Errorf("Interpreted = %q; the report has %v, %q", advice, r.KernelModeNative, r.Fix)
+	}
+
 	var text strings.Builder
 	if _, err := r.WriteTo(&text); err != nil {
 		t.Fatal(err)

@@ -16,6 +16,9 @@ func Run() *Report {
 	}
 }
 
+// Interpreted has nothing to say of this architecture.
+func Interpreted() string { return "" }
+
 // DebugProbes says that this architecture is not supported.
 func DebugProbes() (Probes, error) {
 	return Probes{}, errors.New("vmm does not run guests on " + runtime.GOARCH + " yet; use an x86-64 host")

@@ -15,7 +15,7 @@ type cpu struct {
 	vcpu   *kvm.VCPU
 	probes *probe.CPU
 	exits  atomic.Uint64
-	last   access // the last access that a device was asked for
+	recent recent // accesses that devices were asked for
 	// inside is set while the vCPU may execute the guest's instructions.
 	inside atomic.Bool
 	// sampled is set when the profile wants to know where the vCPU is.
@@ -130,7 +130,7 @@ func (c *cpu) serve(m *Machine, exit kvm.Exit) error {
 		f := exit.FailEntry()
 		c.crash(m, fmt.Sprintf("the processor refused to enter the guest: reason %#x", f.Reason))
 	case kvm.ExitInternalError:
-		c.crash(m, exit.InternalError().Error())
+		c.internalError(m, exit.InternalError())
 	default:
 		c.crash(m, fmt.Sprintf("KVM left the guest for a reason that vmm does not handle: %v", exit.Reason))
 	}
@@ -140,7 +140,7 @@ func (c *cpu) serve(m *Machine, exit kvm.Exit) error {
 // portIO serves IN and OUT. A string instruction asks for the same port
 // several times in one exit.
 func (c *cpu) portIO(m *Machine, io kvm.IO) {
-	c.last = access{addr: uint64(io.Port), size: io.Size, port: true, write: io.Write, valid: true}
+	c.recent.add(access{addr: uint64(io.Port), size: io.Size, port: true, write: io.Write, valid: true})
 	for data := io.Data; len(data) > 0; data = data[io.Size:] {
 		if io.Write {
 			m.ports.Write(uint64(io.Port), data[:io.Size:io.Size])
@@ -151,7 +151,7 @@ func (c *cpu) portIO(m *Machine, io kvm.IO) {
 }
 
 func (c *cpu) memoryIO(m *Machine, io kvm.MMIO) {
-	c.last = access{addr: io.Addr, size: len(io.Data), write: io.Write, valid: true}
+	c.recent.add(access{addr: io.Addr, size: len(io.Data), write: io.Write, valid: true})
 	if io.Write {
 		m.mmio.Write(io.Addr, io.Data)
 	} else {

@@ -26,6 +26,9 @@ type Crash struct {
 	// Insn is the instruction at RIP, disassembled in Intel's syntax; "" where
 	// the bytes are none.
 	Insn string `json:"instruction,omitempty"`
+	// Unemulated says that KVM's emulator lacks the instruction. On a host whose
+	// KVM interprets a guest's kernel that is to be expected of many.
+	Unemulated bool `json:"unemulated,omitempty"`
 	// LastAccess is the last access that the vCPU asked vmm for.
 	LastAccess string `json:"last_exit,omitempty"`
 }
@@ -66,7 +69,7 @@ func (r *Registers) MarshalJSON() ([]byte, error) {
 // report collects the state of a vCPU that cannot go on. What KVM refuses to
 // tell is left out: the crash itself is the news.
 func (c *cpu) report(m *Machine, reason string) *Crash {
-	crash := &Crash{Reason: reason, CPU: c.vcpu.ID, LastAccess: c.last.String()}
+	crash := &Crash{Reason: reason, CPU: c.vcpu.ID, LastAccess: c.recent.last().String()}
 	regs, err := c.vcpu.Regs()
 	if err != nil {
 		return crash
@@ -81,6 +84,18 @@ func (c *cpu) report(m *Machine, reason string) *Crash {
 		crash.Insn = insns[0].Text
 	}
 	return crash
+}
+
+// internalError stops the machine because of a failure inside KVM.
+func (c *cpu) internalError(m *Machine, e kvm.InternalError) {
+	crash := c.report(m, e.Error())
+	if e.Suberror == kvm.ErrorEmulation {
+		crash.Unemulated = true
+		if crash.Insn != "" {
+			crash.Reason = "KVM cannot emulate the instruction " + crash.Insn
+		}
+	}
+	m.stop(Outcome{Kind: Crashed, Crash: crash}, nil)
 }
 
 // code reads the instruction bytes at a linear address through the guest's
@@ -144,6 +159,6 @@ func (m *Machine) logProcessors() {
 		regs, rerr := c.vcpu.Regs()
 		state, serr := c.vcpu.MPState()
 		m.log.Debug("stopped", "vcpu", c.vcpu.ID, "rip", fmt.Sprintf("%#x", regs.RIP), "rflags", fmt.Sprintf("%#x", regs.RFLAGS),
-			"state", state, "last", c.last, "err", errors.Join(rerr, serr))
+			"state", state, "last", c.recent.last(), "err", errors.Join(rerr, serr))
 	}
 }

@@ -13,6 +13,7 @@ type kernel struct {
 	done    chan struct{} // closed when it is
 	loaded  *boot.Loaded
 	cmdline string       // before devices add to it
+	linux   bool         // it is known to be Linux
 	cache   *cache.Cache // nil for none
 	err     error
 }
@@ -48,7 +49,7 @@ func (m *Machine) loadKernel(cfg Config, k *kernel) error {
 	if err != nil {
 		return err
 	}
-	k.cmdline = cfg.cmdline(protocol)
+	k.cmdline, k.linux = cfg.cmdline(protocol), img.IsLinux()
 	initrd, file, err := cfg.openInitrd()
 	if err != nil {
 		return err
@@ -102,7 +103,7 @@ func (m *Machine) enterKernel(k *kernel) (boot.Entry, error) {
 	if k.err != nil {
 		return boot.Entry{}, k.err
 	}
-	entry, err := k.loaded.Enter(m.cmdline(k.cmdline), boot.FirmwareAddr)
+	entry, err := k.loaded.Enter(m.cmdline(k.cmdline, k.linux), boot.FirmwareAddr)
 	if err != nil {
 		return boot.Entry{}, err
 	}

@@ -40,6 +40,7 @@ type Machine struct {
 	doorbells doorbells      // of virtio devices
 	names     map[string]int // how many virtio devices have a name, before its number
 
+	linux bool       // the kernel is known to be Linux
 	entry boot.Entry // how the guest begins, and what lies where then
 
 	closers []func() error // in the order of construction
@@ -62,6 +63,9 @@ type Machine struct {
 
 	probes *probe.Set
 	only   atomic.Pointer[kvm.VCPU] // the one that is alone in the guest; nil: all are
+
+	heard    heard // towards the console
+	warnings kept
 
 	start   time.Time
 	tracing tracing
@@ -92,6 +96,12 @@ func (m *Machine) ResizeConsole(columns, rows uint16) {
 		c.Resize(columns, rows)
 	}
 }
+
+// Cmdline is the kernel's command line.
+func (m *Machine) Cmdline() string { return m.entry.Cmdline }
+
+// Linux reports whether the kernel is known to be Linux.
+func (m *Machine) Linux() bool { return m.linux }
 
 // Stats are counts of what happened, for reports after Run.
 type Stats struct {

@@ -64,6 +64,9 @@ func New(cfg Config) (_ *Machine, err error) {
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
+	m.log = slog.New(warnings{Handler: m.log.Handler(), kept: &m.warnings})
+	m.heard.Writer = cfg.Console
+	cfg.Console = &m.heard
 	defer func() {
 		if err != nil {
 			m.Close()
@@ -109,7 +112,7 @@ func New(cfg Config) (_ *Machine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	m.entry = entry
+	m.entry, m.linux = entry, kernel.linux
 	m.watchStart(cfg.Kernel)
 	if err := m.cpus[0].enter(entry); err != nil {
 		return nil, err

@@ -27,6 +27,11 @@ func errArchitecture() error {
 
 func (c *cpu) report(_ *Machine, reason string) *Crash { return &Crash{Reason: reason} }
 
+func (c *cpu) internalError(m *Machine, e kvm.InternalError) { c.crash(m, e.Error()) }
+
+// Last is what a machine did last.
+func (m *Machine) Last() Last { return Last{} }
+
 func (c *cpu) resumed() {}
 
 func (c *cpu) wantRegisters() {}

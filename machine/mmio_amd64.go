@@ -2,6 +2,7 @@ package machine
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"vmm/boot/acpi"
@@ -14,6 +15,8 @@ import (
 const (
 	virtioMMIOAddr = 0xc000_1000
 	virtioMMIOStep = 0x1000
+
+	mmioWord = "virtio_mmio.device=" // of the command line
 )
 
 // mmioGSIs are the interrupts of the MMIO transport: inputs of the I/O APIC,
@@ -48,7 +51,7 @@ func (m *Machine) attachMMIO(d virtio.Device) error {
 		return err
 	}
 	m.described = append(m.described, acpi.VirtioMMIO(n, uint32(base), virtioMMIOStep, gsi))
-	m.words = append(m.words, fmt.Sprintf("virtio_mmio.device=4K@%#x:%d", base, gsi))
+	m.words = append(m.words, fmt.Sprintf("%s4K@%#x:%d", mmioWord, base, gsi))
 	return nil
 }
 
@@ -63,13 +66,30 @@ func (m *Machine) pulse(device string, gsi uint32) (devices.Interrupt, error) {
 	return &pulse{event, device, gsi, &m.tracing}, m.vm.AddIRQFD(event.FD(), gsi)
 }
 
-// cmdline completes the command line for a guest that does not read the ACPI
-// tables: Linux then learns of the devices from it.
-func (m *Machine) cmdline(line string) string {
-	for _, word := range strings.Fields(line) {
-		if word == "acpi=off" {
-			return strings.Join(append([]string{line}, m.words...), " ")
-		}
+// mmioPlaceholder stands, in a command line, for the words with which a kernel
+// without ACPI learns of the devices on the MMIO transport.
+const mmioPlaceholder = "{virtio_mmio}"
+
+// cmdline completes a command line by the words for devices on the MMIO transport,
+// virtio_mmio.device=SIZE@ADDRESS:INTERRUPT, as Firecracker does it: where the line
+// has the placeholder, or else at its end for a kernel that is not known to read
+// the ACPI tables. Linux is, unless the line says acpi=off. What follows "--" is
+// not the kernel's.
+// Documentation/admin-guide/kernel-parameters.txt.
+func (m *Machine) cmdline(line string, linux bool) string {
+	words := strings.Join(m.words, " ")
+	switch {
+	case strings.Contains(line, mmioPlaceholder):
+		return strings.ReplaceAll(line, mmioPlaceholder, words)
+	case strings.Contains(line, mmioWord):
+		return line // whoever wrote it knows better
+	case linux && !slices.Contains(strings.Fields(line), "acpi=off"):
+		return line
+	}
+	kernel, program, more := strings.Cut(" "+line, " -- ")
+	line = strings.TrimSpace(kernel + " " + words)
+	if more {
+		line += " -- " + program
 	}
 	return line
 }

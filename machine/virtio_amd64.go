@@ -25,6 +25,14 @@ func (m *Machine) addVirtio(cfg Config) error {
 	if cfg.Transport == TransportMMIO {
 		attach = m.attachMMIO
 	}
+	// First those that Firecracker has too, in its order, and with that at its
+	// addresses on the MMIO transport: guests are made for them.
+	if cfg.Balloon != nil {
+		m.balloon = balloon.New(*cfg.Balloon)
+		if err := attach(m.balloon); err != nil {
+			return err
+		}
+	}
 	for _, c := range cfg.Disks {
 		if err := add(attach, c, openDisk); err != nil {
 			return err
@@ -32,6 +40,16 @@ func (m *Machine) addVirtio(cfg Config) error {
 	}
 	for _, c := range cfg.Nets {
 		if err := add(attach, c, m.openNet); err != nil {
+			return err
+		}
+	}
+	if cfg.Vsock != nil {
+		if err := add(attach, *cfg.Vsock, openVsock); err != nil {
+			return err
+		}
+	}
+	if cfg.RNG {
+		if err := attach(rng.New()); err != nil {
 			return err
 		}
 	}
@@ -44,26 +62,10 @@ func (m *Machine) addVirtio(cfg Config) error {
 			}
 		}
 	}
-	if cfg.Vsock != nil {
-		if err := add(attach, *cfg.Vsock, openVsock); err != nil {
-			return err
-		}
-	}
-	if cfg.Balloon != nil {
-		m.balloon = balloon.New(*cfg.Balloon)
-		if err := attach(m.balloon); err != nil {
-			return err
-		}
-	}
 	if cfg.VirtioConsole {
 		c := console.New(cfg.Console)
 		m.console = c
-		if err := attach(c); err != nil {
-			return err
-		}
-	}
-	if cfg.RNG {
-		return attach(rng.New())
+		return attach(c)
 	}
 	return nil
 }

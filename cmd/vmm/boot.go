@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strings"
@@ -95,9 +96,9 @@ value to the --debug-exit port.`,
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	fl.StringVar(&f.kernel, "kernel", "", "kernel `file`: a bzImage, a vmlinux, or a Multiboot kernel\n(default /boot/vmlinuz of the running kernel)")
+	fl.StringVar(&f.kernel, "kernel", "", "kernel `file`: a bzImage, an ELF kernel such as vmlinux, or a Multiboot kernel;\nit may be compressed (default /boot/vmlinuz of the running kernel)")
 	fl.StringVar(&f.initrd, "initrd", "", "initial RAM disk `file`")
-	fl.StringVar(&f.cmdline, "cmdline", machine.DefaultCmdline, "kernel command `line`, instead of the default")
+	fl.StringVar(&f.cmdline, "cmdline", machine.DefaultCmdline, "kernel command `line`, instead of the default; {virtio_mmio} in it stands for\nthe devices of --transport mmio, as virtio_mmio.device=... words")
 	fl.StringVar(&f.append, "append", "", "`words` to add to the kernel command line")
 	fl.Var(&f.memory, "memory", "`size` of RAM, with K, M, G or T")
 	fl.IntVar(&f.cpus, "cpus", 1, "`number` of processors")
@@ -346,6 +347,15 @@ func (f *bootFlags) run(ownCmdline bool) error {
 			cfg.Log.Debug("memory not given back", "error", err)
 		}
 	})
+	var now io.Writer // for what is worth saying while the guest runs
+	switch {
+	case f.json: // standard error is for the report
+	case terminal.Raw():
+		now = rawLines{os.Stderr}
+	default:
+		now = os.Stderr
+	}
+	slow := watchForSlowHost(m, now)
 	stopWaiting := timing.wait(ctx)
 	outcome, err := m.Run(ctx)
 	stopWaiting()
@@ -362,6 +372,8 @@ func (f *bootFlags) run(ownCmdline bool) error {
 	r := newReport(outcome, err, context.Cause(ctx))
 	r.Seconds = time.Since(start).Seconds()
 	r.Stats = m.Stats()
+	r.Silent = newSilence(m, r)
+	slow.finish(r)
 	r.lost(timing.finish(m, cfg.Kernel, r))
 	r.print(os.Stderr, f.json)
 	gdbStatus = r.Status

@@ -10,6 +10,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"vmm/boot"
+	"vmm/doctor"
 	"vmm/tools/toolstest"
 )
 
@@ -49,6 +50,8 @@ func TestScripts(t *testing.T) {
 					return false, err
 				}
 				return err == nil, nil
+			case "interpreted": // the guest's kernel, by this host's KVM
+				return doctor.Interpreted() != "", nil
 			case "root":
 				return os.Getuid() == 0, nil
 			}
@@ -86,6 +89,14 @@ var kernels = map[string][]byte{
 	"chatter": {
 		0x66, 0xba, 0xf8, 0x03, //    mov $0x3f8, %dx
 		0xb0, 'x', 0xee, 0xeb, 0xfd, // 1: mov $'x', %al; out %al, %dx; jmp to the out
+	},
+	// Writes to a port of nobody's, twice, and halts for good.
+	"gives-up": {0x66, 0xba, 0x01, 0x05, 0xee, 0xee, 0xfa, 0xf4, 0xeb, 0xfd},
+	// Adds with SSE, which it has switched on, and powers off.
+	"sse": {
+		0x0f, 0x20, 0xe0, 0x66, 0x0d, 0x00, 0x06, 0x0f, 0x22, 0xe0, // CR4: OSFXSR, OSXMMEXCPT
+		0x0f, 0x58, 0xc1, //                                          addps %xmm1, %xmm0
+		0x66, 0xba, 0x00, 0x06, 0xb0, 0x34, 0xee, 0xf4,
 	},
 	// An invalid instruction and no table to find its handler in.
 	"triple": {0x0f, 0x0b},

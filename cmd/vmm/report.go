@@ -23,6 +23,10 @@ type report struct {
 	ReadySeconds     *float64       `json:"ready_seconds,omitempty"`
 	BootTimerSeconds *float64       `json:"boot_timer_seconds,omitempty"`
 	Crash            *machine.Crash `json:"crash,omitempty"`
+	// Silent is set for a guest that wrote nothing, and Host for one for which the
+	// host is too slow: what is wrong with it, and what to do.
+	Silent *silence `json:"silent,omitempty"`
+	Host   string   `json:"host,omitempty"`
 	machine.Stats
 }
 
@@ -94,5 +98,11 @@ func (r *report) print(w io.Writer, asJSON bool) {
 		fmt.Fprintf(w, "vmm: %s after %v\n", r.Message, time.Duration(r.Seconds*float64(time.Second)).Round(time.Millisecond))
 	case r.Message != "":
 		fmt.Fprintf(w, "vmm: %s\n", r.Message)
+	}
+	if r.Silent != nil {
+		r.Silent.print(w)
+	}
+	if r.Host != "" {
+		fmt.Fprintf(w, "vmm: %s\n", r.Host)
 	}
 }

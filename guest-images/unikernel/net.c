@@ -113,7 +113,7 @@ static void read_address(struct netif *n, uint64_t features) {
 // set_up is called by lwIP.
 static err_t set_up(struct netif *n) {
 	if (!virtio_find(VIRTIO_NET, NETWORK_VECTOR, &card))
-		panic("no virtio network card; one on MMIO is found if the monitor describes it on the command line, with acpi=off", 0, 0);
+		panic("no virtio network card; one on MMIO is found if the monitor describes it on the command line", 0, 0);
 	uint64_t features = virtio_begin(&card, 1 << FEATURE_MAC);
 	read_address(n, features);
 	queue_init(&card, &receiving, RECEIVE_QUEUE);

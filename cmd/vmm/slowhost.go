@@ -1,0 +1,75 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"vmm/doctor"
+	"vmm/machine"
+)
+
+// slowAfter is how long Linux may say nothing before the host is suspected to be
+// too slow for it.
+const slowAfter = time.Second
+
+// slowHost finds out whether a silent guest is silent, or a crashed one crashed,
+// for the host's KVM interprets its kernel. To wait would take minutes, and lead
+// to nothing.
+type slowHost struct {
+	timer *time.Timer // nil for a kernel that is not Linux
+
+	mu    sync.Mutex
+	found string // what there is to say
+	said  bool
+}
+
+// watchForSlowHost says it to w as soon as it is known, or, with a w of nil, leaves
+// it to the report.
+func watchForSlowHost(m *machine.Machine, w io.Writer) *slowHost {
+	h := &slowHost{}
+	if !m.Linux() {
+		return h
+	}
+	h.timer = time.AfterFunc(slowAfter, func() {
+		if m.Heard() > 0 {
+			return
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.found = doctor.Interpreted(); h.found != "" && w != nil {
+			fmt.Fprintf(w, "vmm: %s\n", h.found)
+			h.said = true
+		}
+	})
+	return h
+}
+
+// finish adds to the report what has not been said, and what a crash calls for:
+// an emulator that lacks an instruction is of no account where a processor
+// executes it.
+func (h *slowHost) finish(r *report) {
+	if h.timer != nil {
+		h.timer.Stop()
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r.Crash != nil && r.Crash.Unemulated && h.found == "" {
+		h.found = doctor.Interpreted()
+	}
+	if !h.said {
+		r.Host = h.found
+	}
+}
+
+// rawLines writes lines to a terminal in raw mode.
+type rawLines struct{ io.Writer }
+
+func (r rawLines) Write(p []byte) (int, error) {
+	if _, err := r.Writer.Write(bytes.ReplaceAll(p, []byte("\n"), []byte("\r\n"))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
