@@ -134,7 +134,7 @@ func (p *PCI) addCapabilities() {
 	}
 	notify := le.AppendUint32(structure(capNotify, capNotifySize, barNotify, notifySize), notifyStep)
 	p.function.AddCapability(capVendor, capNotifySize, pci.Registers(notify))
-	p.function.AddCapability(capVendor, capPCISize, &pciAccess{bar: &p.bar, regs: structure(capPCI, capPCISize, 0, 0)})
+	p.function.AddCapability(capVendor, capPCISize, &pciAccess{bar: &p.bar, regs: structure(capPCI, capPCISize, 0, 0), warn: p.warn})
 }
 
 // structure is a capability of virtio. virtio §4.1.4.
@@ -347,6 +347,7 @@ func (c deviceConfig) Write(offset uint64, data []byte) { c.device.WriteConfig(o
 type pciAccess struct {
 	bar  *devices.Bus
 	regs []byte // the capability, up to the window
+	warn func(what string, args ...any)
 }
 
 // window is where in BAR 0 the driver wants to look. ok is false where that is
@@ -358,27 +359,37 @@ func (a *pciAccess) window() (offset uint64, n int, ok bool) {
 	return offset, int(length), ok
 }
 
+// Read answers in the window with the bytes of the register, read at its width.
 func (a *pciAccess) Read(offset uint64, data []byte) {
 	if offset < capSize {
-		copy(data, a.regs[offset:])
+		n := copy(data, a.regs[offset:])
+		offset, data = offset+uint64(n), data[n:]
+	}
+	at, n, ok := a.window()
+	if len(data) == 0 || !ok {
 		return
 	}
-	if at, n, ok := a.window(); ok && offset == capSize && len(data) >= n {
-		a.bar.Read(at, data[:n])
+	register := []byte{0xff, 0xff, 0xff, 0xff}[:n]
+	a.bar.Read(at, register)
+	if skip := offset - capSize; skip < uint64(n) {
+		copy(data, register[skip:])
 	}
 }
 
 func (a *pciAccess) Write(offset uint64, data []byte) {
-	if offset < capSize {
-		for i, b := range data {
-			// bar, offset and length can be written, and nothing else.
-			if at := int(offset) + i; at == 4 || at >= 8 && at < capSize {
-				a.regs[at] = b
-			}
+	for offset < capSize && len(data) > 0 {
+		// bar, offset and length can be written, and nothing else.
+		if offset == 4 || offset >= 8 {
+			a.regs[offset] = data[0]
 		}
+		offset, data = offset+1, data[1:]
+	}
+	if len(data) == 0 {
 		return
 	}
 	if at, n, ok := a.window(); ok && offset == capSize && len(data) >= n {
 		a.bar.Write(at, data[:n])
+		return
 	}
+	a.warn("the driver writes through the configuration access capability at another width than it chose; nothing changes", "offset", offset, "bytes", len(data))
 }

@@ -85,12 +85,14 @@ func (d *Device) ReadConfig(offset uint64, data []byte) {
 }
 
 // WriteConfig implements virtio.Device: the driver says how many pages are in
-// the balloon.
+// the balloon, at whatever width.
 func (d *Device) WriteConfig(offset uint64, data []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if offset == configActual && len(data) == 4 {
-		copy(d.space[configActual:], data)
+	for i, b := range data {
+		if at := offset + uint64(i); at >= configActual && at < configActual+4 {
+			d.space[at] = b
+		}
 	}
 }
 

@@ -77,8 +77,8 @@ func (d *Device) ReadConfig(offset uint64, data []byte) {
 // WriteConfig implements virtio.Device. A driver that has no queues yet, or no
 // more, writes a character at a time. virtio §5.3.4.
 func (d *Device) WriteConfig(offset uint64, data []byte) {
-	if offset == configEmergency {
-		_, _ = d.out.Write(data[:1])
+	if at := configEmergency - offset; at < uint64(len(data)) {
+		_, _ = d.out.Write(data[at : at+1])
 	}
 }
 
