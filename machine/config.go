@@ -136,6 +136,8 @@ type Net struct {
 	MAC net.HardwareAddr
 	// Queues is the number of pairs of queues, of a tap; 0 for one.
 	Queues int
+	// MTU is the largest packet that the guest is told of; 0 to tell it nothing.
+	MTU int
 	// Pcap is a file in which to record the frames; "" for none.
 	Pcap string
 }

@@ -116,7 +116,7 @@ func (m *Machine) openNet(c Net) (_ virtio.Device, err error) {
 	if mac == nil {
 		mac = randomMAC()
 	}
-	config := virtionet.Config{MAC: mac}
+	config := virtionet.Config{MAC: mac, MTU: c.MTU}
 	if c.User {
 		config.Port, err = netdev.NewUser(c.Forwards)
 	} else {

@@ -9,6 +9,7 @@ import (
 
 	"vmm/devices/virtio/balloon"
 	"vmm/devices/virtio/blk"
+	virtionet "vmm/devices/virtio/net"
 	"vmm/devices/virtio/vsock"
 	"vmm/disk"
 	"vmm/machine"
@@ -40,6 +41,7 @@ func parseNet(v string) (machine.Net, error) {
 	options := []option{
 		mac("mac", &n.MAC),
 		text("pcap", &n.Pcap),
+		number("mtu", &n.MTU, virtionet.MinMTU, virtionet.MaxMTU),
 	}
 	if kind, _, _ := strings.Cut(v, ","); kind == "user" {
 		options = append(options,

@@ -120,7 +120,7 @@ func TestTap(t *testing.T) {
 		ns.ip(t, "link", "set", "tap0", "mtu", "9000", "up")
 		size := downloadSize()
 		want := download(t, ns.listen(t, "192.0.2.1:80"), size)
-		v := serveIn(t, ns.words(), "--transport", transport, "--cpus", "2", "--net", "tap=tap0,queues=2,mac=02:00:00:00:00:07")
+		v := serveIn(t, ns.words(), "--transport", transport, "--cpus", "2", "--net", "tap=tap0,queues=2,mtu=9000,mac=02:00:00:00:00:07")
 		v.sh("ip link set lo up; ip link set eth0 up && ip addr add 192.0.2.2/24 dev eth0")
 		if got := v.sh("cat /sys/class/net/eth0/mtu /sys/class/net/eth0/address; ls -1 /sys/class/net/eth0/queues"); got != "9000\n02:00:00:00:00:07\nrx-0\nrx-1\ntx-0\ntx-1" {
 			t.Errorf("MTU, address and queues: %s", got)

@@ -127,7 +127,10 @@ func New(c Config) (*Device, error) {
 	d := &Device{config: c, iops: newLimiter(c.IOPS), bytes: newLimiter(c.Bandwidth)}
 	d.info = virtio.Info{
 		Type:     virtio.TypeBlock,
-		Features: featureSizeMax | featureSegMax | featureBlockSize | featureFlush | featureTopology | featureMultiQueue,
+		Features: featureSizeMax | featureSegMax | featureBlockSize | featureFlush | featureTopology,
+	}
+	if c.Queues > 1 {
+		d.info.Features |= featureMultiQueue
 	}
 	if c.ReadOnly {
 		d.info.Features |= featureRO

@@ -42,8 +42,12 @@ type Capture interface {
 
 // Config describes a card.
 type Config struct {
-	Port    Port
-	MAC     net.HardwareAddr
+	Port Port
+	MAC  net.HardwareAddr
+	// MTU is the largest packet, in bytes, that the guest is told of; 0 to tell it
+	// nothing. Drivers that misread the configuration exist, and other monitors
+	// say nothing either unless they are asked.
+	MTU     int
 	Capture Capture // nil for none
 	Name    string  // for people
 }
@@ -71,10 +75,15 @@ const (
 	offloads = featureGuestChecksum | featureGuestTSO4 | featureGuestTSO6 | featureGuestECN
 )
 
+// Limits of an MTU, in bytes: virtio §5.1.4.1, and the largest frame with its header.
+const (
+	MinMTU = 68
+	MaxMTU = 65535 - 14
+)
+
 const (
 	queueSize   = 256
 	headerSize  = 12
-	maxMTU      = 65535 - 14
 	statusUp    = 1 // VIRTIO_NET_S_LINK_UP
 	configMAC   = 0
 	configFlags = 6
@@ -104,17 +113,23 @@ func New(c Config) (*Device, error) {
 	if len(c.MAC) != 6 || c.MAC[0]&1 != 0 {
 		return nil, fmt.Errorf("MAC address %v: a card's has six bytes, and is not one of a group", c.MAC)
 	}
+	if most := min(c.Port.MTU(), MaxMTU); c.MTU != 0 && (c.MTU < MinMTU || c.MTU > most) {
+		return nil, fmt.Errorf("an MTU of %d: what the card is connected to takes %d to %d bytes", c.MTU, MinMTU, most)
+	}
 	d := &Device{config: c, fds: c.Port.FDs()}
 	d.up.Store(true)
 	pairs := len(d.fds)
 	d.info = virtio.Info{
 		Type: virtio.TypeNet,
-		Features: featureChecksum | featureGuestOffloads | featureMTU | featureMAC | offloads |
+		Features: featureChecksum | featureGuestOffloads | featureMAC | offloads |
 			featureHostTSO4 | featureHostTSO6 | featureHostECN | featureMergeable | featureStatus |
 			featureControl | featureControlRX | featureSetMAC,
 	}
 	if pairs > 1 {
 		d.info.Features |= featureMultiQueue
+	}
+	if c.MTU != 0 {
+		d.info.Features |= featureMTU
 	}
 	for range 2 * pairs {
 		d.info.Queues = append(d.info.Queues, queueSize)
@@ -124,7 +139,7 @@ func New(c Config) (*Device, error) {
 	copy(d.space[configMAC:], c.MAC)
 	le.PutUint16(d.space[configFlags:], statusUp)
 	le.PutUint16(d.space[8:], uint16(pairs))
-	le.PutUint16(d.space[10:], uint16(min(c.Port.MTU(), maxMTU)))
+	le.PutUint16(d.space[10:], uint16(c.MTU))
 	return d, nil
 }
 

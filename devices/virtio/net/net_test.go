@@ -22,6 +22,7 @@ var le = binary.LittleEndian
 // Features, by the bits of virtio §5.1.3.
 const (
 	guestChecksum = 1 << 1
+	featureMTU    = 1 << 3
 	guestTSO4     = 1 << 7
 	mergeable     = 1 << 15
 	control       = 1 << 17
@@ -54,6 +55,12 @@ func newPort(t testing.TB, pairs int) *port {
 		p.far = append(p.far, fds[1])
 		t.Cleanup(func() { unix.Close(fds[1]) })
 	}
+	return p
+}
+
+func newPortWith(t testing.TB, pairs, mtu int) *port {
+	p := newPort(t, pairs)
+	p.mtu = mtu
 	return p
 }
 
@@ -157,10 +164,25 @@ func TestConfiguration(t *testing.T) {
 			t.Errorf("a card has the address %v", bad)
 		}
 	}
-	p := newPort(t, 3)
-	p.mtu = 9000
+	p := newPortWith(t, 3, 9000)
+	// The MTU is for those who ask for it.
+	for mtu, want := range map[int][2]byte{0: {}, 68: {68, 0}, 9000: {0x28, 0x23}} {
+		card, err := virtionet.New(virtionet.Config{Port: newPortWith(t, 1, 9000), MAC: mac, MTU: mtu})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := virtiotest.New(t, card)
+		if got := d.Config(10, 2); !bytes.Equal(got, want[:]) || d.Offered()&featureMTU != 0 != (mtu != 0) {
+			t.Errorf("an MTU of %d: % x, offers %#x", mtu, got, d.Offered())
+		}
+	}
+	for _, mtu := range []int{-1, 67, 9001, 1 << 16} {
+		if _, err := virtionet.New(virtionet.Config{Port: p, MAC: mac, MTU: mtu}); err == nil {
+			t.Errorf("a card has an MTU of %d on a port with 9000", mtu)
+		}
+	}
 	d := virtiotest.Start(t, newCard(t, p), all)
-	want := append(slices.Clone([]byte(mac)), 1, 0, 3, 0, 0x28, 0x23)
+	want := append(slices.Clone([]byte(mac)), 1, 0, 3, 0, 0, 0)
 	if got := d.Config(0, 12); !bytes.Equal(got, want) {
 		t.Errorf("configuration % x; want % x", got, want)
 	}
