@@ -14,6 +14,8 @@ import (
 type Crash struct {
 	// Reason says what happened, in one line.
 	Reason string `json:"reason"`
+	// Unemulated says that KVM's emulator lacks the instruction.
+	Unemulated bool `json:"unemulated,omitempty"`
 }
 
 // New says that this architecture is not supported.
