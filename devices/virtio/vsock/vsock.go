@@ -11,7 +11,6 @@ package vsock
 
 import (
 	"fmt"
-	"net"
 	"sync"
 
 	"vmm/devices/virtio"
@@ -44,7 +43,7 @@ type Config struct {
 // Device is a socket device.
 type Device struct {
 	config   Config
-	listener *net.UnixListener
+	listener *socket.Listener
 	accepts  sync.WaitGroup
 
 	mu      sync.Mutex
