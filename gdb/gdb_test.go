@@ -3,10 +3,12 @@ package gdb
 import (
 	"bufio"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -246,7 +248,7 @@ func TestDamage(t *testing.T) {
 	c := connect(t, path)
 	c.raw("$qC#00")
 	c.expectRaw("-")
-	c.raw("noise$qgarbage$qC#b4") // a packet begins anew
+	c.raw("$qgarbage$qC#b4") // a packet begins anew
 	c.expectRaw("+$QC1#c5")
 	c.raw("-")
 	c.expectRaw("$QC1#c5")
@@ -345,10 +347,61 @@ func TestGone(t *testing.T) {
 		}
 		f.mu.Unlock()
 	}
-	select {
-	case <-s.Connected():
-	default:
-		t.Error("nobody was here")
+}
+
+// Who does not speak gdb's protocol is hung up on, at the first byte, before
+// anything is done to the target, and keeps no gdb out.
+func TestForeign(t *testing.T) {
+	for name, text := range map[string]string{
+		"a web page":           "POST / HTTP/1.1\r\nHost: localhost:1234\r\n\r\n" + packet("Mffff800000001000,1:41") + packet("k"),
+		"TLS":                  "\x16\x03\x01" + packet("k"),
+		"after a byte of ours": "+POST" + packet("k"),
+		"a line feed":          "\n" + packet("k"),
+	} {
+		f, _, path := serve(t)
+		c := connect(t, path)
+		c.raw(text)
+		if b, err := io.ReadAll(c.r); len(b) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: read %q, %v; want the connection closed", name, b, err)
+		}
+		f.mu.Lock()
+		if !f.running || f.killed || f.memory != [256]byte{} {
+			t.Errorf("%s: running %v, killed %v", name, f.running, f.killed)
+		}
+		f.mu.Unlock()
+	}
+}
+
+// Who says nothing does nothing to the target, and keeps no gdb out.
+func TestSilent(t *testing.T) {
+	f, _, path := serve(t)
+	for range 2 * maxWaiting {
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	if !f.isRunning() {
+		t.Error("the target has stopped")
+	}
+	connect(t, path).ask("?", "T02thread:1;")
+}
+
+// A byte that is not gdb's ends a session, too.
+func TestForeignLater(t *testing.T) {
+	f, _, path := serve(t)
+	c := connect(t, path)
+	c.ask("?", "T02thread:1;")
+	c.raw("GET / HTTP/1.1\r\n" + packet("k"))
+	if _, err := io.ReadAll(c.r); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%v; want the connection closed", err)
+	}
+	waitFor(t, "the target runs", f.isRunning)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.killed {
+		t.Error("killed")
 	}
 }
 
@@ -407,10 +460,9 @@ func FuzzSession(f *testing.F) {
 		target := newFake()
 		here, there := net.Pipe()
 		s := &Server{target: target, log: slog.New(slog.DiscardHandler), features: description(),
-			connected: make(chan struct{}), gone: make(chan struct{})}
+			gone: make(chan struct{})}
 		s.xml, s.sizes = targetXML(s.features), layout(s.features)
-		s.client = here
-		s.done.Go(func() { s.serve(here) })
+		s.accept(here)
 		go func() { _, _ = io.Copy(io.Discard, there) }()
 		_ = there.SetDeadline(time.Now().Add(5 * time.Second))
 		_, _ = there.Write(b)

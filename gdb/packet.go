@@ -21,22 +21,30 @@ var errChecksum = errors.New("gdb: a packet with a wrong checksum")
 // errLong says that a packet is longer than any that was agreed on.
 var errLong = fmt.Errorf("gdb: a packet of more than %d bytes", maxPacket)
 
+// errForeign says that what came is not the protocol: an HTTP request, say, by which
+// a web page would have a guest's memory written.
+var errForeign = errors.New("what came is not gdb's remote protocol")
+
 // readPacket reads what comes next: the contents of a packet, or one of the
-// bytes '+', '-' and interrupt, which stand outside packets. Other bytes there
-// are ignored. GDB "Overview".
+// bytes '+', '-' and interrupt, which stand outside packets. gdb sends no others
+// there. GDB "Overview".
 func readPacket(r *bufio.Reader) ([]byte, error) {
-	for {
-		c, err := r.ReadByte()
-		if err != nil {
-			return nil, err
-		}
-		switch c {
-		case '+', '-', interrupt:
-			return []byte{c}, nil
-		case '$':
-			return readBody(r)
-		}
+	c, err := r.ReadByte()
+	if err != nil {
+		return nil, err
 	}
+	switch c {
+	case '+', '-', interrupt:
+		return []byte{c}, nil
+	case '$':
+		return readBody(r)
+	}
+	return nil, errForeign
+}
+
+// isByte reports whether what readPacket returned is one of those bytes.
+func isByte(body []byte) bool {
+	return len(body) == 1 && (body[0] == '+' || body[0] == '-' || body[0] == interrupt)
 }
 
 // readBody reads a packet after its '$'. A new '$' begins anew.

@@ -3,8 +3,10 @@ package gdb
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,30 +22,26 @@ type Server struct {
 	xml      string
 	sizes    []int
 
-	connected chan struct{} // closed when a gdb has come, the first time
-	once      sync.Once
-	done      sync.WaitGroup
-	gone      chan struct{} // closed when the target has ended
+	done sync.WaitGroup
+	gone chan struct{} // closed when the target has ended
 
-	mu     sync.Mutex
-	client net.Conn // nil for none
-	closed bool
-	status int // of the target's end
+	mu      sync.Mutex
+	client  net.Conn   // the gdb that debugs; nil for none
+	waiting []net.Conn // those that have yet to say that they are gdb, oldest first
+	closed  bool
+	status  int // of the target's end
 }
 
 // Serve serves gdb at a listener, which it takes over, until Close.
 func Serve(l net.Listener, t Target, log *slog.Logger) *Server {
 	s := &Server{
 		target: t, listener: l, log: log, features: description(),
-		connected: make(chan struct{}), gone: make(chan struct{}),
+		gone: make(chan struct{}),
 	}
 	s.xml, s.sizes = targetXML(s.features), layout(s.features)
 	s.done.Go(func() { socket.Accept(l, s.accept) })
 	return s
 }
-
-// Connected is closed when a gdb has connected.
-func (s *Server) Connected() <-chan struct{} { return s.connected }
 
 // End tells gdb, if one is connected, that the target has ended with an exit
 // status. It comes before Close, and once.
@@ -59,11 +57,14 @@ func (s *Server) End(status int) {
 func (s *Server) Close() error {
 	err := s.listener.Close()
 	s.mu.Lock()
-	s.closed = true
 	if s.client != nil {
 		// What End has to say is on its way: a moment for gdb to read it.
 		_ = s.client.SetReadDeadline(time.Now().Add(closeAfter))
 	}
+	for _, c := range s.waiting {
+		c.Close()
+	}
+	s.closed = true
 	s.mu.Unlock()
 	s.done.Wait()
 	return err
@@ -71,55 +72,100 @@ func (s *Server) Close() error {
 
 const closeAfter = 100 * time.Millisecond
 
+// A connection is not gdb's before it has sent a packet. Until then it does nothing
+// to the target, keeps no gdb out, and has greetFor. There are at most maxWaiting:
+// the next one takes the place of the oldest.
+const (
+	greetFor   = 10 * time.Second
+	maxWaiting = 16
+)
+
 func (s *Server) accept(c net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.closed:
+	if s.closed {
 		c.Close()
-	case s.client != nil:
-		s.done.Go(func() { refuse(c) })
-	default:
-		s.client = c
-		s.done.Go(func() { s.serve(c) })
+		return
+	}
+	if len(s.waiting) == maxWaiting {
+		s.waiting[0].Close()
+		s.waiting = slices.Delete(s.waiting, 0, 1)
+	}
+	s.waiting = append(s.waiting, c)
+	s.done.Go(func() {
+		defer c.Close()
+		r := bufio.NewReader(c)
+		_ = c.SetReadDeadline(time.Now().Add(greetFor))
+		first, err := greet(r)
+		if errors.Is(err, errForeign) {
+			s.log.Warn("gdb: a connection was closed that did not begin as gdb does", "from", c.RemoteAddr())
+		}
+		s.mu.Lock()
+		i := slices.Index(s.waiting, c)
+		open := !s.closed && err == nil && i >= 0
+		if i >= 0 {
+			s.waiting = slices.Delete(s.waiting, i, i+1)
+		}
+		alone := s.client == nil
+		if open && alone {
+			s.client = c
+			_ = c.SetReadDeadline(time.Time{})
+		}
+		s.mu.Unlock()
+		switch {
+		case open && alone:
+			s.serve(c, r, first)
+		case open:
+			refuse(c, r, first)
+		}
+	})
+}
+
+// greet reads up to gdb's first packet, whole or damaged.
+func greet(r *bufio.Reader) (first received, err error) {
+	for {
+		body, err := readPacket(r)
+		if err != nil && !errors.Is(err, errChecksum) {
+			return received{}, err
+		}
+		if err != nil || !isByte(body) {
+			return received{body, err}, nil
+		}
 	}
 }
 
 // refuse tells a second gdb that there is one already. gdb shows such a text when
 // it is the answer to vMustReplyEmpty, which comes early; to its questions before
 // there is no answer that it would show.
-func refuse(c net.Conn) {
-	defer c.Close()
+func refuse(c net.Conn, r *bufio.Reader, p received) {
 	_ = c.SetDeadline(time.Now().Add(refuseFor))
 	out := &conn{w: c, acks: true}
-	for r := bufio.NewReader(c); ; {
-		body, err := readPacket(r)
-		if err != nil {
+	for {
+		if p.err != nil {
 			return
 		}
-		if len(body) == 1 && (body[0] == '+' || body[0] == '-' || body[0] == interrupt) {
-			continue
+		if !isByte(p.body) {
+			answer := unknown
+			if !bytes.HasPrefix(p.body, []byte("q")) {
+				answer = []byte("E.another gdb debugs this machine; detach it first")
+			}
+			if out.acknowledge(true) != nil || out.send(answer) != nil {
+				return
+			}
 		}
-		answer := unknown
-		if !bytes.HasPrefix(body, []byte("q")) {
-			answer = []byte("E.another gdb debugs this machine; detach it first")
-		}
-		if out.acknowledge(true) != nil || out.send(answer) != nil {
-			return
-		}
+		p.body, p.err = readPacket(r)
 	}
 }
 
 // refuseFor is how long a second gdb has to read that.
 const refuseFor = time.Second
 
-// serve is a debugging session.
-func (s *Server) serve(c net.Conn) {
+// serve is a debugging session, which begins with a packet that has come already.
+func (s *Server) serve(c net.Conn, r *bufio.Reader, first received) {
 	s.log.Info("gdb has connected", "from", c.RemoteAddr())
 	s.target.Attach()
-	s.once.Do(func() { close(s.connected) })
 	session := &session{Server: s, out: conn{w: c, acks: true}}
-	err := session.run(c)
+	err := session.run(r, first)
 	// However it ended, the machine goes on, as if nobody had been here.
 	c.Close()
 	if !session.ended {

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"net"
 )
 
 // session is one gdb's visit. All but reading is done by one goroutine.
@@ -29,22 +28,20 @@ type received struct {
 	err  error
 }
 
-// run carries out what gdb asks for until it goes.
-func (s *session) run(c net.Conn) error {
+// run carries out what gdb asks for, first what has come already, until it goes.
+func (s *session) run(r *bufio.Reader, first received) error {
 	packets := make(chan received)
 	quit := make(chan struct{})
 	defer close(quit)
 	s.resume = -1
 	s.done.Go(func() {
-		r := bufio.NewReader(c)
-		for {
-			body, err := readPacket(r)
+		for p := first; ; p.body, p.err = readPacket(r) {
 			select {
-			case packets <- received{body, err}:
+			case packets <- p:
 			case <-quit:
 				return
 			}
-			if err != nil && !errors.Is(err, errChecksum) {
+			if p.err != nil && !errors.Is(p.err, errChecksum) {
 				return
 			}
 		}

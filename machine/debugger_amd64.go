@@ -142,7 +142,9 @@ func (d *Debugger) stand(c *cpu, h *probe.Hit, stop gdb.Stop) {
 	m := d.m
 	for again := true; again; {
 		m.wake.L.Lock()
-		if !d.attached {
+		// The instruction may have ended the machine: there is no processor left
+		// that could stand, and the debugger is told of the end instead.
+		if !d.attached || m.stopping.Load() {
 			m.wake.L.Unlock()
 			return
 		}
