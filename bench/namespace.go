@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -84,7 +85,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	again := make(chan os.Signal, 1)
 	release := context.AfterFunc(ctx, func() {
 		fmt.Fprintln(os.Stderr, "\nvmm: ending; once more to end at once, without the results of what is going on")
-		signal.Notify(again, syscall.SIGINT, syscall.SIGTERM)
+		signal.Notify(again, endSignals()...)
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		if _, ok := <-again; ok {
 			_ = cmd.Process.Kill()
@@ -100,6 +101,12 @@ func Run(ctx context.Context, o Options) (err error) {
 		return Ended(exit.ExitCode())
 	}
 	return err
+}
+
+// endSignals are the signals that end a run, without what the bench was started
+// to ignore. SIGTERM is always one of them.
+func endSignals() []os.Signal {
+	return slices.DeleteFunc([]os.Signal{syscall.SIGTERM, syscall.SIGINT}, signal.Ignored)
 }
 
 // Ended is how the process inside ended, which has reported why.
@@ -132,7 +139,7 @@ func Inside() error {
 		return fmt.Errorf("%s is for 'vmm bench run' to call: %w", InsideCommand, err)
 	}
 	os.Unsetenv(insideVariable)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), endSignals()...)
 	defer stop()
 	if err := settle(in.Scratch); err != nil {
 		return err

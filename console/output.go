@@ -28,6 +28,7 @@ type Output struct {
 	aborted atomic.Bool
 	gone    [2]*os.File // a pipe; Abort closes the second end to wake a poll of the first
 	broken  bool        // f cannot be written to any more
+	midLine bool        // the last byte was not a line feed
 }
 
 var _ io.Writer = (*Output)(nil)
@@ -49,6 +50,25 @@ func NewOutput(f *os.File, failed func(error)) (*Output, error) {
 func (o *Output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.write(p)
+	return len(p), nil
+}
+
+// WriteLine writes text, which ends with a line feed, as a line of its own: where
+// the guest is in the middle of one, that one ends here.
+func (o *Output) WriteLine(text []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.midLine {
+		text = append([]byte("\r\n"), text...)
+	}
+	o.write(text)
+}
+
+func (o *Output) write(p []byte) {
+	if len(p) > 0 {
+		o.midLine = p[len(p)-1] != '\n'
+	}
 	for rest := p; len(rest) > 0 && !o.broken && o.waitWritable(); {
 		n, err := unix.Write(int(o.f.Fd()), rest[:min(len(rest), pieceSize)])
 		if err != nil && err != unix.EINTR && err != unix.EAGAIN {
@@ -58,7 +78,6 @@ func (o *Output) Write(p []byte) (int, error) {
 		}
 		rest = rest[max(n, 0):]
 	}
-	return len(p), nil
 }
 
 // waitWritable waits until a write would not block. It returns false after

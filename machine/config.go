@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmm/boot"
+	"vmm/devices/debugexit"
 	"vmm/devices/virtio/balloon"
 	"vmm/devices/virtio/vsock"
 	"vmm/disk"
@@ -77,6 +78,9 @@ type Config struct {
 	Transport Transport
 	// DebugExit adds a port whose write ends the machine with a value.
 	DebugExit bool
+	// DebugExitPort is that port, at most MaxDebugExitPort; 0 for
+	// DefaultDebugExitPort.
+	DebugExitPort uint16
 	// DoorbellExits has the doorbells of virtio devices come to vmm as exits,
 	// where a trace sees them, and not be answered by KVM.
 	DoorbellExits bool
@@ -151,6 +155,12 @@ type Share struct {
 
 // MaxCPUs is the largest number of processors of a machine.
 const MaxCPUs = 64
+
+// Where the debug-exit port can be. It is four bytes wide.
+const (
+	DefaultDebugExitPort = 0xf4
+	MaxDebugExitPort     = 0x1_0000 - debugexit.Size
+)
 
 // DefaultCmdline is the command line for the devices that every machine has: the
 // serial port as console, and an immediate reset on a panic. A machine with a

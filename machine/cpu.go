@@ -16,6 +16,10 @@ type cpu struct {
 	probes *probe.CPU
 	exits  atomic.Uint64
 	recent recent // accesses that devices were asked for
+	// asking is the access that a device is carrying out.
+	asking place
+	// running is set from the start of the vCPU's goroutine to its end.
+	running atomic.Bool
 	// inside is set while the vCPU may execute the guest's instructions.
 	inside atomic.Bool
 	// sampled is set when the profile wants to know where the vCPU is.
@@ -52,6 +56,25 @@ func (a access) String() string {
 		space = "port"
 	}
 	return fmt.Sprintf("%d-byte %s of %s %#x", a.size, verb, space, a.addr)
+}
+
+// place is where a device is accessed, for others to look at: an address, whether
+// it is a port, and whether there is an access at all, in one word.
+type place struct{ word atomic.Uint64 }
+
+func (p *place) enter(addr uint64, port bool) {
+	word := addr<<2 | 1
+	if port {
+		word |= 2
+	}
+	p.word.Store(word)
+}
+
+func (p *place) leave() { p.word.Store(0) }
+
+func (p *place) get() (addr uint64, port, ok bool) {
+	word := p.word.Load()
+	return word >> 2, word&2 != 0, word&1 != 0
 }
 
 // loop runs the vCPU until the machine stops. It is the body of the vCPU's
@@ -141,6 +164,8 @@ func (c *cpu) serve(m *Machine, exit kvm.Exit) error {
 // several times in one exit.
 func (c *cpu) portIO(m *Machine, io kvm.IO) {
 	c.recent.add(access{addr: uint64(io.Port), size: io.Size, port: true, write: io.Write, valid: true})
+	c.asking.enter(uint64(io.Port), true)
+	defer c.asking.leave()
 	for data := io.Data; len(data) > 0; data = data[io.Size:] {
 		if io.Write {
 			m.ports.Write(uint64(io.Port), data[:io.Size:io.Size])
@@ -152,6 +177,8 @@ func (c *cpu) portIO(m *Machine, io kvm.IO) {
 
 func (c *cpu) memoryIO(m *Machine, io kvm.MMIO) {
 	c.recent.add(access{addr: io.Addr, size: len(io.Data), write: io.Write, valid: true})
+	c.asking.enter(io.Addr, false)
+	defer c.asking.leave()
 	if io.Write {
 		m.mmio.Write(io.Addr, io.Data)
 	} else {

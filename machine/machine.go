@@ -2,7 +2,6 @@ package machine
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -43,7 +42,9 @@ type Machine struct {
 	linux bool       // the kernel is known to be Linux
 	entry boot.Entry // how the guest begins, and what lies where then
 
-	closers []func() error // in the order of construction
+	closers    []func() error // in the order of construction
+	parts      []part         // devices, which stop before those
+	unfinished unfinished     // parts that are stopping
 
 	console Console
 	nets    []*virtionet.Device
@@ -130,7 +131,11 @@ func (m *Machine) Run(ctx context.Context) (Outcome, error) {
 	m.log.Debug("running")
 	var threads sync.WaitGroup
 	for _, c := range m.cpus {
-		threads.Go(func() { c.loop(m) })
+		c.running.Store(true)
+		threads.Go(func() {
+			defer c.running.Store(false)
+			c.loop(m)
+		})
 	}
 	stopSampling := m.startSampling()
 	<-m.stopped
@@ -155,15 +160,4 @@ func (m *Machine) stop(o Outcome, err error) {
 		defer m.wake.L.Unlock()
 		m.wake.Broadcast()
 	})
-}
-
-// Close lets go of everything the machine holds. Run must have returned or
-// never been called.
-func (m *Machine) Close() error {
-	var errs []error
-	for i := len(m.closers) - 1; i >= 0; i-- {
-		errs = append(errs, m.closers[i]())
-	}
-	m.closers = nil
-	return errors.Join(errs...)
 }

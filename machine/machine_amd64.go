@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -38,7 +39,6 @@ const (
 	portI8042Command = 0x64
 	portRTC          = 0x70
 	portPOST         = 0x80
-	portDebugExit    = 0xf4
 	portCOM1         = 0x3f8
 	portPvpanic      = 0x505
 	portPower        = 0x600
@@ -236,7 +236,7 @@ func (m *Machine) addDevices(cfg Config) error {
 			base, size uint64
 			name       string
 			device     devices.Device
-		}{portDebugExit, debugexit.Size, "debug-exit", debugexit.New(m.debugExit)})
+		}{uint64(cmp.Or(cfg.DebugExitPort, DefaultDebugExitPort)), debugexit.Size, "debug-exit", debugexit.New(m.debugExit)})
 	}
 	for _, p := range parts {
 		if err := m.ports.Insert(p.base, p.size, p.name, p.device); err != nil {

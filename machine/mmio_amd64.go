@@ -41,7 +41,7 @@ func (m *Machine) attachMMIO(d virtio.Device) error {
 	if err != nil {
 		return err
 	}
-	m.closers = append(m.closers, t.Close)
+	m.parts = append(m.parts, part{name, t.Close})
 	m.transports = append(m.transports, t)
 	base := uint64(virtioMMIOAddr + n*virtioMMIOStep)
 	if err := m.mmio.Insert(base, virtio.MMIOSize, name, t); err != nil {

@@ -76,7 +76,7 @@ func (m *Machine) attachPCI(d virtio.Device) error {
 	if err != nil {
 		return err
 	}
-	m.closers = append(m.closers, t.Close)
+	m.parts = append(m.parts, part{name, t.Close})
 	m.transports = append(m.transports, t)
 	// The guest decides where the registers are, and whether they are there.
 	bells := m.doorbells.add(t.Doorbells())

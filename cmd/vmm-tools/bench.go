@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -76,7 +74,7 @@ The suites:
 			if o.Dir == "" {
 				o.Dir = "bench-" + time.Now().Format("2006-01-02-150405")
 			}
-			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+			ctx, stop := cli.NotifyContext(context.Background())
 			defer stop()
 			err := bench.Run(ctx, o)
 			var ended bench.Ended

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -69,7 +67,7 @@ Kernels and initial RAM disks in the image's /boot are copied to FILE.boot/.`,
 			if verbose {
 				c.Log = os.Stderr
 			}
-			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+			ctx, stop := cli.NotifyContext(context.Background())
 			defer stop()
 			return image.Build(ctx, c)
 		},

@@ -1,30 +1,20 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/signal"
-	"strings"
-	"syscall"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"vmm/boot"
-	"vmm/boot/cache"
 	"vmm/cmd/internal/cli"
-	"vmm/console"
-	"vmm/control"
 	"vmm/devices/virtio/balloon"
 	"vmm/devices/virtio/vsock"
-	"vmm/disk"
 	"vmm/machine"
 	"vmm/memory"
-	"vmm/trace"
 )
 
 // bootFlags are the flags of "vmm boot", as typed.
@@ -37,7 +27,8 @@ type bootFlags struct {
 	kaslr                  kaslrFlag
 	hugePages              bool
 	transparent            memory.Transparent
-	prefault, debugExit    bool
+	prefault               bool
+	debugExit              debugExitFlag
 	noCache, shareKernel   bool
 	disks                  []machine.Disk
 	nets                   []machine.Net
@@ -70,8 +61,12 @@ Without --kernel the running machine's own kernel is booted.
 
 Exit status: 0 when the guest powers off or resets, 1 after an error of vmm or
 the host, 2 after wrong usage, 3 when the guest crashed, 124 when --timeout ran
-out, 128 plus the signal that ended vmm, and (value<<1)|1 when the guest wrote
-value to the --debug-exit port.`,
+out, and 128 plus the signal that ended vmm.
+
+With --debug-exit, a guest that writes value to the port sets the status
+(value<<1)|1, as with QEMU. Every odd status is the guest's then, and those of
+vmm's own are even: 0, 2 and 124 as above, 4 after an error of vmm or the host, 6
+when the guest crashed, and 8 when a signal ended vmm.`,
 		Example: `  vmm boot --kernel vmlinuz --initrd initrd.cpio
   vmm boot --kernel vmlinuz --initrd initrd.cpio --cpus 2 --memory 1G --append quiet
   vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img
@@ -81,7 +76,7 @@ value to the --debug-exit port.`,
   vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --share path=src,tag=src,ro --vsock cid=3,uds=vm.vsock
   vmm boot --kernel vmlinuz --initrd initrd.img --rootfs debian.img --balloon size=128M,free-page-reporting --control vm.sock
   vmm boot --kernel vmlinuz --initrd initrd.cpio --trace boot.jsonl --trace-format jsonl
-  vmm boot --kernel vmlinuz --initrd initrd.cpio --gdb tcp:127.0.0.1:1234 --wait-gdb
+  vmm boot --kernel vmlinuz --initrd initrd.cpio --gdb vm.gdb --wait-gdb
   vmm boot --kernel vmlinuz --initrd initrd.cpio --web 127.0.0.1:8080
   vmm boot --kernel vmlinuz --initrd initrd.cpio --timeline boot.json --ready console:login
   vmm boot --kernel vmlinux --boot-protocol pvh --timeout 30s </dev/null >boot.log
@@ -126,7 +121,8 @@ value to the --debug-exit port.`,
 	fl.BoolVar(&f.rng, "rng", true, "add a source of random numbers")
 	fl.Var(&cli.Choice[machine.Transport]{Value: &f.transport, Values: []machine.Transport{machine.TransportAuto, machine.TransportMMIO, machine.TransportPCI}},
 		"transport", "how the guest reaches virtio devices: auto, mmio or pci")
-	fl.BoolVar(&f.debugExit, "debug-exit", false, "let the guest end the machine through port 0xf4")
+	fl.Var(&f.debugExit, "debug-exit", "let the guest end the machine, and set the exit status, through a `port`;\nwithout a value 0xf4; QEMU's default is 0x501")
+	fl.Lookup("debug-exit").NoOptDefVal = fmt.Sprintf("%#x", machine.DefaultDebugExitPort)
 	fl.DurationVar(&f.timeout, "timeout", 0, "end the machine after this `time`, such as 30s (default never)")
 	f.trace.register(fl)
 	f.gdb.register(fl)
@@ -157,6 +153,41 @@ const (
 	consoleVirtio consoleKind = "virtio"
 )
 
+// debugExitFlag is the port of --debug-exit.
+type debugExitFlag struct {
+	on   bool
+	port uint16
+}
+
+func (d *debugExitFlag) Type() string { return "port" }
+func (d *debugExitFlag) String() string {
+	if !d.on {
+		return ""
+	}
+	return fmt.Sprintf("%#x", d.port)
+}
+
+func (d *debugExitFlag) Set(v string) error {
+	port, err := strconv.ParseUint(v, 0, 16)
+	if on, boolErr := strconv.ParseBool(v); err != nil && boolErr == nil { // --debug-exit=true
+		*d = debugExitFlag{on: on, port: machine.DefaultDebugExitPort}
+		return nil
+	}
+	if err != nil || port > machine.MaxDebugExitPort {
+		return fmt.Errorf("choose a port from 0 to %#x", machine.MaxDebugExitPort)
+	}
+	*d = debugExitFlag{on: true, port: uint16(port)}
+	return nil
+}
+
+// tellApart gives an error of vmm's own a status that no guest can set.
+func (d *debugExitFlag) tellApart(err error) error {
+	if usage := new(cli.UsageError); d.on && !errors.As(err, usage) {
+		return cli.StatusError{Err: err, Status: besideGuestFailed}
+	}
+	return err
+}
+
 // protocolFlag is a boot protocol by name.
 type protocolFlag boot.Protocol
 
@@ -177,236 +208,4 @@ func (k *kaslrFlag) Set(v string) error {
 	kaslr, err := boot.ParseKASLR(v)
 	*k = kaslrFlag(kaslr)
 	return err
-}
-
-// config turns the flags into the machine that they describe.
-func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
-	cfg := machine.Config{
-		Kernel:    f.kernel,
-		Initrd:    f.initrd,
-		Append:    f.append,
-		Protocol:  boot.Protocol(f.protocol),
-		KASLR:     boot.KASLR(f.kaslr),
-		Memory:    uint64(f.memory),
-		HugePages: f.hugePages,
-		Prefault:  f.prefault,
-
-		TransparentHugePages: f.transparent,
-		ShareKernel:          f.shareKernel,
-
-		CPUs:      f.cpus,
-		DebugExit: f.debugExit,
-		Disks:     f.disks,
-		Nets:      f.nets,
-		Shares:    f.shares,
-		Vsock:     f.vsock,
-		Balloon:   f.balloon,
-		RNG:       f.rng,
-		Transport: f.transport,
-
-		DoorbellExits: f.trace.doorbells,
-		VirtioConsole: f.console == consoleVirtio,
-	}
-	if f.rootfs != "" {
-		root := machine.Disk{Config: disk.Config{Path: f.rootfs}}
-		cfg.Disks = append([]machine.Disk{root}, cfg.Disks...)
-		cfg.Append = strings.TrimSpace("root=/dev/vda rw " + cfg.Append)
-	}
-	if ownCmdline {
-		cfg.Cmdline = &f.cmdline
-	}
-	if !f.noCache {
-		// Without a home there is no cache, and no reason not to boot.
-		cfg.Cache, _ = cache.Dir()
-	}
-	if cfg.Kernel == "" {
-		var uts unix.Utsname
-		if err := unix.Uname(&uts); err != nil {
-			return cfg, fmt.Errorf("uname: %w", err)
-		}
-		cfg.Kernel = "/boot/vmlinuz-" + unix.ByteSliceToString(uts.Release[:])
-		if err := unix.Access(cfg.Kernel, unix.R_OK); err != nil {
-			return cfg, fmt.Errorf("no --kernel given, and this machine's own, %s, is not readable: %w; choose one with --kernel", cfg.Kernel, err)
-		}
-	}
-	return cfg, nil
-}
-
-// check looks for flags that make no sense, or none without another.
-func (f *bootFlags) check() error {
-	switch {
-	case f.timeout < 0:
-		return fmt.Errorf("--timeout %v: choose a time above 0", f.timeout)
-	case f.paused && f.control == "":
-		return errors.New("--paused needs --control or --web: nobody could have the guest go on")
-	case f.trace.path == "" && (f.trace.format != trace.Text || f.trace.filter.text != ""):
-		return errors.New("--trace-format and --trace-filter need --trace")
-	case f.gdb.address == "" && f.gdb.wait:
-		return errors.New("--wait-gdb needs --gdb")
-	case f.gdb.address == "" && f.gdb.any:
-		return errors.New("--gdb-any-address needs --gdb")
-	}
-	return nil
-}
-
-func (f *bootFlags) run(ownCmdline bool) error {
-	start := time.Now()
-	cfg, err := f.config(ownCmdline)
-	if err != nil {
-		return err
-	}
-	if err := f.check(); err != nil {
-		return err
-	}
-	logs := newLogs(f.verbose)
-	defer logs.release()
-	cfg.Log = logs.logger
-
-	// From here to the end of the run a signal is a wish, to be granted with
-	// the terminal restored. So is a reader of the console that goes away: it
-	// comes as an error of the write.
-	signal.Ignore(syscall.SIGPIPE)
-	ctx, cancel := context.WithCancelCause(context.Background())
-	defer cancel(nil)
-	defer cancelOnSignal(cancel)()
-	if f.timeout > 0 {
-		defer time.AfterFunc(f.timeout, func() { cancel(errTimeout) }).Stop()
-	}
-	var lost error // output that the guest wrote
-	out, err := console.NewOutput(os.Stdout, func(err error) {
-		lost = fmt.Errorf("console: %w", err)
-		cancel(lost)
-	})
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	defer context.AfterFunc(ctx, out.Abort)()
-	cfg.Console = out
-	var recent *console.Recent
-	if f.control != "" {
-		recent = console.NewRecent(out)
-		cfg.Console = recent
-	}
-	timing, err := f.timing.start(&cfg)
-	if err != nil {
-		return err
-	}
-	defer timing.close()
-
-	m, err := machine.New(cfg)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	if f.paused {
-		m.Pause()
-	}
-	names := &liveSymbols{ctx: ctx, m: m}
-	endTrace, err := f.trace.start(m, names)
-	if err != nil {
-		return err
-	}
-	defer endTrace()
-	endGDB, err := f.gdb.serve(m, func() { cancel(errQuit) }, cfg.Log)
-	if err != nil {
-		return err
-	}
-	gdbStatus := 0
-	defer func() { endGDB(gdbStatus) }()
-	var typed typing
-	if f.control != "" {
-		counting := &counting{}
-		defer counting.end()
-		server := control.NewServer(controlled{
-			Machine: m, ctx: ctx, stop: func() { cancel(errQuit) }, config: cfg, counting: counting,
-			seconds: func() float64 { return time.Since(start).Seconds() },
-			console: recent, input: &typed, names: names,
-		})
-		if err := server.Listen(f.control); err != nil {
-			return err
-		}
-		defer server.Close()
-	}
-	terminal, err := console.OpenTerminal(os.Stdin)
-	if err != nil {
-		return err
-	}
-	defer terminal.Restore()
-	input, err := terminal.Start(m.Console(), console.Commands{
-		Quit: func() { cancel(errQuit) },
-		Help: func() { _, _ = out.Write([]byte(strings.ReplaceAll(console.Help, "\n", "\r\n"))) },
-	})
-	if err != nil {
-		return err
-	}
-	typed.input.Store(input)
-	stopResizing := terminal.OnResize(m.ResizeConsole)
-	stopTrimming := atRest(func() uint64 { return m.Stats().Exits }, func() {
-		if err := trim(); err != nil {
-			cfg.Log.Debug("memory not given back", "error", err)
-		}
-	})
-	var now io.Writer // for what is worth saying while the guest runs
-	switch {
-	case f.json: // standard error is for the report
-	case terminal.Raw():
-		now = rawLines{os.Stderr}
-	default:
-		now = os.Stderr
-	}
-	slow := watchForSlowHost(m, now)
-	stopWaiting := timing.wait(ctx)
-	outcome, err := m.Run(ctx)
-	stopWaiting()
-	stopTrimming()
-	stopResizing()
-	if err == nil {
-		err = lost
-	}
-	input.Stop()
-	terminal.Restore()
-	endTrace()
-	logs.release()
-
-	r := newReport(outcome, err, context.Cause(ctx))
-	r.Seconds = time.Since(start).Seconds()
-	r.Stats = m.Stats()
-	r.Silent = newSilence(m, r)
-	slow.finish(r)
-	r.lost(timing.finish(m, cfg.Kernel, r))
-	r.print(os.Stderr, f.json)
-	gdbStatus = r.Status
-	if r.Status != cli.OK {
-		return cli.ExitStatus(r.Status)
-	}
-	return nil
-}
-
-// Causes for which the context of a run is cancelled, besides a signal and a
-// console that cannot be written to.
-var (
-	errTimeout = errors.New("timeout")
-	errQuit    = errors.New("Ctrl-A x")
-)
-
-// signalError is a signal that ended the run.
-type signalError struct{ syscall.Signal }
-
-func (e signalError) Error() string { return e.Signal.String() }
-
-// cancelOnSignal cancels with the first signal that asks vmm to end. It
-// returns a function that stops listening.
-func cancelOnSignal(cancel context.CancelCauseFunc) func() {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
-	go func() {
-		if s, ok := <-signals; ok {
-			cancel(signalError{s.(syscall.Signal)})
-		}
-	}()
-	return func() {
-		signal.Stop(signals)
-		close(signals)
-	}
 }

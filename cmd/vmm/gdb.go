@@ -1,10 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
-	"os"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -17,26 +18,84 @@ import (
 
 // gdbFlags are the flags for a debugger.
 type gdbFlags struct {
-	address string
+	address gdbAddress
 	wait    bool
 	any     bool
 }
 
 func (f *gdbFlags) register(fl *pflag.FlagSet) {
-	fl.StringVar(&f.address, "gdb", "", "let gdb in at this `address`: tcp:127.0.0.1:1234 (gdb: target remote :1234) or unix:PATH")
+	fl.Var(&f.address, "gdb", "let gdb debug the guest through a unix socket at this path (gdb: target remote PATH);\ntcp:127.0.0.1:1234 is a TCP port instead, open to every program of this host")
 	fl.BoolVar(&f.wait, "wait-gdb", false, "hold the guest's first instruction until gdb has it go on")
 	fl.BoolVar(&f.any, "gdb-any-address", false, "let --gdb listen where other hosts can reach it: whoever does owns the guest")
 }
 
+// gdbAddress is where to listen for gdb.
+type gdbAddress struct {
+	path string       // of a unix socket
+	tcp  *net.TCPAddr // nil for none
+}
+
+func (a *gdbAddress) Type() string { return "path" }
+func (a *gdbAddress) String() string {
+	if a.tcp != nil {
+		return "tcp:" + a.tcp.String()
+	}
+	return a.path
+}
+
+// Set implements pflag.Value.
+func (a *gdbAddress) Set(v string) (err error) {
+	*a = gdbAddress{}
+	kind, where, colon := strings.Cut(v, ":")
+	switch {
+	case colon && kind == "unix":
+		a.path = where
+	case colon && kind == "tcp":
+		if a.tcp, err = net.ResolveTCPAddr("tcp", where); err != nil || a.tcp.Port == 0 {
+			return errors.New("not an address; write one such as tcp:127.0.0.1:1234")
+		}
+		return nil
+	case colon && !strings.Contains(kind, "/"): // localhost:1234
+		return errors.New("write tcp:127.0.0.1:PORT, or unix:PATH where a path has a colon")
+	default:
+		a.path = v
+	}
+	if a.path == "" {
+		return errors.New("it lacks the path of a unix socket")
+	}
+	return nil
+}
+
+func (a *gdbAddress) given() bool { return a.path != "" || a.tcp != nil }
+
+// loopback reports whether a TCP port is to be of this host alone.
+func (a *gdbAddress) loopback() bool { return a.tcp.IP.IsLoopback() }
+
+// check looks for flags that make no sense together.
+func (f *gdbFlags) check() error {
+	switch {
+	case !f.address.given() && f.wait:
+		return errors.New("--wait-gdb needs --gdb")
+	case !f.address.given() && f.any:
+		return errors.New("--gdb-any-address needs --gdb")
+	case f.address.tcp != nil && !f.address.loopback() && !f.any:
+		return fmt.Errorf("--gdb %s can be reached from other hosts, and whoever does owns the guest: use --gdb PATH or tcp:127.0.0.1:%d, or --gdb-any-address if that is meant", &f.address, f.address.tcp.Port)
+	}
+	return nil
+}
+
 // serve lets gdb in, if the flags ask for it. kill ends the machine. What is
 // returned tells gdb how the machine ended, and shuts it out.
-func (f *gdbFlags) serve(m *machine.Machine, kill func(), log *slog.Logger) (end func(status int), err error) {
-	if f.address == "" {
+func (f *gdbFlags) serve(m *machine.Machine, kill func(), log *slog.Logger, messages io.Writer) (end func(status int), err error) {
+	if !f.address.given() {
 		return func(int) {}, nil
 	}
 	listener, err := f.listen()
 	if err != nil {
 		return nil, fmt.Errorf("gdb: %w", err)
+	}
+	if f.address.tcp != nil {
+		fmt.Fprintln(messages, f.warning())
 	}
 	probes, err := doctor.DebugProbes()
 	if err != nil {
@@ -44,7 +103,7 @@ func (f *gdbFlags) serve(m *machine.Machine, kill func(), log *slog.Logger) (end
 		return nil, err
 	}
 	if !probes.SingleStep {
-		fmt.Fprintln(os.Stderr, "vmm: gdb: this host's KVM does not single-step guests: stepping, and going on from a breakpoint, will not work")
+		fmt.Fprintln(messages, "vmm: gdb: this host's KVM does not single-step guests: stepping, and going on from a breakpoint, will not work")
 	}
 	if f.wait {
 		m.HoldForDebugger()
@@ -52,7 +111,7 @@ func (f *gdbFlags) serve(m *machine.Machine, kill func(), log *slog.Logger) (end
 	target := m.Debugger(machine.DebugAbility{Hardware: probes.HardwareBreakpoint, Watch: probes.Watchpoint, Breakpoint: probes.SoftwareBreakpoint}, kill)
 	server := gdb.Serve(listener, target, log)
 	if f.wait {
-		fmt.Fprintf(os.Stderr, "vmm: waiting for gdb at %s\r\n", f.address)
+		fmt.Fprintf(messages, "vmm: waiting for gdb at %s\n", &f.address)
 	}
 	return func(status int) {
 		server.End(status)
@@ -60,24 +119,19 @@ func (f *gdbFlags) serve(m *machine.Machine, kill func(), log *slog.Logger) (end
 	}, nil
 }
 
+// warning says who a TCP port lets in.
+func (f *gdbFlags) warning() string {
+	who := "every user and program of this host"
+	if !f.address.loopback() {
+		who = "whoever reaches this host over the network"
+	}
+	return fmt.Sprintf("vmm: gdb: %s can connect to %s, which asks for no password, and then owns the guest; a unix socket, --gdb PATH, is yours alone", who, &f.address)
+}
+
 // listen listens at the address.
 func (f *gdbFlags) listen() (net.Listener, error) {
-	kind, where, _ := strings.Cut(f.address, ":")
-	switch kind {
-	case "unix":
-		if where == "" {
-			return nil, fmt.Errorf("%q lacks a path; write unix:PATH", f.address)
-		}
-		return socket.Listen(where)
-	case "tcp":
-		addr, err := net.ResolveTCPAddr("tcp", where)
-		if err != nil || addr.Port == 0 {
-			return nil, fmt.Errorf("%q is not an address; write one such as tcp:127.0.0.1:1234", f.address)
-		}
-		if !addr.IP.IsLoopback() && !f.any {
-			return nil, fmt.Errorf("%q can be reached from other hosts, and whoever does owns the guest: use tcp:127.0.0.1:%d, or --gdb-any-address if that is meant", f.address, addr.Port)
-		}
-		return net.ListenTCP("tcp", addr)
+	if f.address.tcp != nil {
+		return net.ListenTCP("tcp", f.address.tcp)
 	}
-	return nil, fmt.Errorf("%q is not an address; write tcp:127.0.0.1:PORT or unix:PATH", f.address)
+	return socket.Listen(f.address.path)
 }

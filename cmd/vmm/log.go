@@ -2,41 +2,167 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
+
+	"golang.org/x/term"
+
+	"vmm/cmd/internal/cli"
+	"vmm/console"
 )
 
-// logs are the debug messages of -v. Where standard error and the guest's
-// console lead to the same place, they are held back until the console is
-// done, so that the two never mix.
+// logs are what vmm says while a machine runs. Warnings and errors always reach
+// standard error, at once, each a line "vmm: ...". With -v all else comes too, in
+// slog's form; where standard error and the guest's console lead to the same
+// place, that is held back until the console is done, so that the two never mix.
+//
+// All of it is limited in number: a guest can cause it.
 type logs struct {
 	logger *slog.Logger
+	limit  *cli.Limit
 	held   *heldWriter // nil: nothing is held back
+	errors io.Writer
 }
 
-func newLogs(verbose bool) *logs {
-	if !verbose {
-		return &logs{logger: slog.New(slog.DiscardHandler)}
+func newLogs(verbose bool, out *console.Output) *logs {
+	shared := sameFile(os.Stdout, os.Stderr)
+	l := &logs{errors: messages{os.Stderr}}
+	if shared {
+		l.errors = messages{out}
 	}
-	l := &logs{}
-	var w io.Writer = os.Stderr
-	if sameFile(os.Stdout, os.Stderr) {
-		l.held = &heldWriter{}
-		w = l.held
+	handlers := both{&plain{w: l.errors}}
+	if verbose {
+		var w io.Writer = os.Stderr
+		if shared {
+			l.held = &heldWriter{}
+			w = l.held
+		} else {
+			handlers = nil // one form of each line is enough
+		}
+		handlers = append(handlers, slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	l.logger = slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	l.limit = cli.NewLimit(handlers)
+	l.logger = slog.New(l.limit)
 	return l
 }
 
-// release prints what was held back.
+// now is where to say what is worth saying while the guest runs; nil where standard
+// error is for the report in JSON.
+func (l *logs) now(json bool) io.Writer {
+	if json {
+		return nil
+	}
+	return l.errors
+}
+
+// release prints what was held back, and says what was left out.
 func (l *logs) release() {
 	if l.held != nil {
 		l.held.release(os.Stderr)
 	}
+	l.limit.End(os.Stderr)
+}
+
+// both is a handler that hands on to several.
+type both []slog.Handler
+
+func (b both) Enabled(ctx context.Context, level slog.Level) bool {
+	for _, h := range b {
+		if h.Enabled(ctx, level) {
+			return true
+		}
+	}
+	return false
+}
+
+func (b both) Handle(ctx context.Context, r slog.Record) (err error) {
+	for _, h := range b {
+		if h.Enabled(ctx, r.Level) {
+			if e := h.Handle(ctx, r); e != nil {
+				err = e
+			}
+		}
+	}
+	return err
+}
+
+func (b both) WithAttrs(attrs []slog.Attr) slog.Handler {
+	all := make(both, len(b))
+	for i, h := range b {
+		all[i] = h.WithAttrs(attrs)
+	}
+	return all
+}
+
+func (b both) WithGroup(name string) slog.Handler {
+	all := make(both, len(b))
+	for i, h := range b {
+		all[i] = h.WithGroup(name)
+	}
+	return all
+}
+
+// plain writes warnings and errors for a person: "vmm: message: error (key value)".
+type plain struct {
+	w     io.Writer
+	attrs []slog.Attr
+}
+
+func (p *plain) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+func (p *plain) WithGroup(string) slog.Handler                    { return p }
+func (p *plain) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &plain{p.w, append(p.attrs[:len(p.attrs):len(p.attrs)], attrs...)}
+}
+
+func (p *plain) Handle(_ context.Context, r slog.Record) error {
+	var why string
+	var others []string
+	take := func(a slog.Attr) bool {
+		switch a.Key {
+		case "error", "err":
+			why = ": " + a.Value.String()
+		case "left_out":
+			others = append(others, fmt.Sprintf("and %v like it before", a.Value))
+		default:
+			others = append(others, fmt.Sprintf("%s %v", a.Key, a.Value))
+		}
+		return true
+	}
+	for _, a := range p.attrs {
+		take(a)
+	}
+	r.Attrs(take)
+	text := "vmm: " + r.Message + why
+	if len(others) > 0 {
+		text += " (" + strings.Join(others, ", ") + ")"
+	}
+	// A line is one line, whatever a file or a device is called.
+	_, err := io.WriteString(p.w, strings.ReplaceAll(text, "\n", `\n`)+"\n")
+	return err
+}
+
+// messages writes lines of vmm's own to where the guest's console may be, too: a
+// terminal in raw mode, perhaps, where a new line does not begin at the left, and
+// where the guest may be in the middle of a line.
+type messages struct{ w io.Writer }
+
+func (m messages) Write(p []byte) (int, error) {
+	text := p
+	if term.IsTerminal(syscall.Stderr) {
+		text = bytes.ReplaceAll(p, []byte("\n"), []byte("\r\n"))
+	}
+	if out, ok := m.w.(*console.Output); ok {
+		out.WriteLine(text)
+		return len(p), nil
+	}
+	_, err := m.w.Write(text)
+	return len(p), err
 }
 
 // sameFile reports whether two files are one terminal, pipe or file.

@@ -2,20 +2,48 @@ package main
 
 import (
 	"encoding/binary"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"vmm/boot"
 	"vmm/doctor"
+	"vmm/machine"
 	"vmm/tools/toolstest"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(tests{m}, map[string]func(){"vmm": main})
+	testscript.Main(tests{m}, map[string]func(){"vmm": main, "vmm-hang": hang})
+}
+
+// hang is a vmm that does not end in good order: what it waits for when the guest
+// has ended never comes.
+func hang() {
+	end := newEnding(false, false)
+	end.onSignals()
+	timeout, err := time.ParseDuration(os.Args[2])
+	if err != nil {
+		panic(err)
+	}
+	end.after(timeout)
+	m, err := machine.New(machine.Config{Kernel: os.Args[1], Memory: 64 << 20, CPUs: 1, Console: io.Discard})
+	if err != nil {
+		panic(err)
+	}
+	end.running(m)
+	end.doing("the test")
+	if err := os.WriteFile("hangs", nil, 0o666); err != nil {
+		panic(err)
+	}
+	if _, err := m.Run(end.ctx); err != nil {
+		panic(err)
+	}
+	select {}
 }
 
 // tests are those of this package, with vmm-tools in PATH.
@@ -81,6 +109,10 @@ var kernels = map[string][]byte{
 	"reset": {0xb0, 0xfe, 0xe6, 0x64, 0xf4},
 	// Writes 0x15 to the debug-exit port.
 	"debugexit": {0xb0, 0x15, 0xe6, 0xf4, 0xf4},
+	// Write to port 0x501, a byte, a word and a long.
+	"exit-byte": {0x66, 0xba, 0x01, 0x05, 0xb0, 0x21, 0xee, 0xf4},
+	"exit-word": {0x66, 0xba, 0x01, 0x05, 0x66, 0xb8, 0x43, 0x00, 0x66, 0xef, 0xf4},
+	"exit-long": {0x66, 0xba, 0x01, 0x05, 0xb8, 0x12, 0x00, 0x00, 0x00, 0xef, 0xf4},
 	// Says that it panicked, as Linux's driver does.
 	"panic": {0x66, 0xba, 0x05, 0x05, 0xb0, 0x01, 0xee, 0xf4},
 	// Runs for ever.
@@ -98,6 +130,8 @@ var kernels = map[string][]byte{
 		0x0f, 0x58, 0xc1, //                                          addps %xmm1, %xmm0
 		0x66, 0xba, 0x00, 0x06, 0xb0, 0x34, 0xee, 0xf4,
 	},
+	// Writes to port 0x80 for ever.
+	"flood": {0xe6, 0x80, 0xeb, 0xfc},
 	// An invalid instruction and no table to find its handler in.
 	"triple": {0x0f, 0x0b},
 }

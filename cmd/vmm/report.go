@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"vmm/cmd/internal/cli"
@@ -28,44 +29,80 @@ type report struct {
 	Silent *silence `json:"silent,omitempty"`
 	Host   string   `json:"host,omitempty"`
 	machine.Stats
+
+	headline    string   // how it ended: Message without losses
+	losses      []string // lines of lost
+	besideGuest bool     // the guest may set the exit status
 }
 
+// Exit statuses under --debug-exit, where each odd one is the guest's to set:
+// those of vmm's own are even then.
+const (
+	besideGuestFailed   = 4
+	besideGuestCrashed  = 6
+	besideGuestSignaled = 8
+)
+
 // newReport says how a run ended: the outcome and error of machine.Run, and
-// the cause for which its context was cancelled, if it was.
-func newReport(o machine.Outcome, err, cause error) *report {
+// the cause for which its context was cancelled, if it was. debugExit says whether
+// the guest has a port that sets the status.
+func newReport(o machine.Outcome, err, cause error, debugExit bool) *report {
+	r := &report{besideGuest: debugExit}
 	var sig signalError
 	switch {
 	case err != nil:
-		return &report{Outcome: "error", Status: cli.Failed, Message: err.Error()}
+		r.Outcome, r.Status, r.Message = "error", r.ownStatus(cli.Failed), err.Error()
 	case o.Kind == machine.Crashed:
-		return &report{Outcome: o.Kind.String(), Status: cli.Crashed, Message: o.Crash.Reason, Crash: o.Crash}
+		r.Outcome, r.Status, r.Message, r.Crash = o.Kind.String(), r.ownStatus(cli.Crashed), o.Crash.Reason, o.Crash
 	case o.Kind == machine.DebugExit:
 		// As QEMU: never 0, so that it cannot be taken for success.
-		return &report{Outcome: o.Kind.String(), Status: int(uint8(o.Value<<1 | 1))}
+		r.Outcome, r.Status = o.Kind.String(), int(uint8(o.Value<<1|1))
 	case o.Kind != machine.Stopped:
-		return &report{Outcome: o.Kind.String()}
+		r.Outcome = o.Kind.String()
 	case errors.Is(cause, errTimeout):
-		return &report{Outcome: "timeout", Status: cli.Timeout, Message: "the time of --timeout ran out"}
+		r.Outcome, r.Status, r.Message = "timeout", cli.Timeout, "the time of --timeout ran out"
 	case errors.Is(cause, errQuit):
-		return &report{Outcome: "quit"}
+		r.Outcome = "quit"
 	case errors.As(cause, &sig):
-		return &report{Outcome: "signal", Status: 128 + int(sig.Signal), Message: sig.Error()}
+		r.Outcome, r.Status, r.Message = "signal", r.ownStatus(128+int(sig.Signal)), sig.Error()
+	default:
+		r.Outcome, r.Status, r.Message = "error", r.ownStatus(cli.Failed), fmt.Sprint(cause)
 	}
-	return &report{Outcome: "error", Status: cli.Failed, Message: cause.Error()}
+	r.headline = r.Message
+	return r
+}
+
+// ownStatus is a status of vmm's own as it is under --debug-exit.
+func (r *report) ownStatus(status int) int {
+	switch {
+	case !r.besideGuest:
+		return status
+	case status == cli.Failed:
+		return besideGuestFailed
+	case status == cli.Crashed:
+		return besideGuestCrashed
+	case status > 128:
+		return besideGuestSignaled
+	}
+	return status
 }
 
 // lost notes an error that came when the guest had ended already: what was to
-// be kept of the run is not.
+// be kept of the run is not, or something is still under way.
 func (r *report) lost(err error) {
-	switch {
-	case err == nil:
-	case r.Message == "":
-		r.Message = err.Error()
-	default:
-		r.Message += "; " + err.Error()
+	if err == nil {
+		return
 	}
-	if err != nil && r.Status == cli.OK {
-		r.Status = cli.Failed
+	for line := range strings.Lines(err.Error()) { // of errors.Join
+		line = strings.TrimSuffix(line, "\n")
+		r.losses = append(r.losses, line)
+		if r.Message != "" {
+			r.Message += "; "
+		}
+		r.Message += line
+	}
+	if r.Status == cli.OK {
+		r.Status = r.ownStatus(cli.Failed)
 	}
 }
 
@@ -91,18 +128,18 @@ func (r *report) print(w io.Writer, asJSON bool) {
 	case r.Crash != nil:
 		fmt.Fprint(w, "vmm: ")
 		_, _ = r.Crash.WriteTo(w)
-		if r.Message != r.Crash.Reason {
-			fmt.Fprintf(w, "vmm: %s\n", r.Message)
-		}
 	case r.Outcome == "timeout":
-		fmt.Fprintf(w, "vmm: %s after %v\n", r.Message, time.Duration(r.Seconds*float64(time.Second)).Round(time.Millisecond))
-	case r.Message != "":
-		fmt.Fprintf(w, "vmm: %s\n", r.Message)
+		fmt.Fprintf(w, "vmm: %s after %v\n", r.headline, time.Duration(r.Seconds*float64(time.Second)).Round(time.Millisecond))
+	case r.headline != "":
+		fmt.Fprintf(w, "vmm: %s\n", r.headline)
 	}
 	if r.Silent != nil {
 		r.Silent.print(w)
 	}
 	if r.Host != "" {
 		fmt.Fprintf(w, "vmm: %s\n", r.Host)
+	}
+	for _, line := range r.losses {
+		fmt.Fprintf(w, "vmm: %s\n", line)
 	}
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"sync"
@@ -62,14 +61,4 @@ func (h *slowHost) finish(r *report) {
 	if !h.said {
 		r.Host = h.found
 	}
-}
-
-// rawLines writes lines to a terminal in raw mode.
-type rawLines struct{ io.Writer }
-
-func (r rawLines) Write(p []byte) (int, error) {
-	if _, err := r.Writer.Write(bytes.ReplaceAll(p, []byte("\n"), []byte("\r\n"))); err != nil {
-		return 0, err
-	}
-	return len(p), nil
 }

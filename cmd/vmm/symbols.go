@@ -94,7 +94,7 @@ addresses, no types and no lines; those are in the packages of debugging informa
 of a distribution.`,
 		Example: `  vmm inspect symbols vm.sock start_kernel
   vmm inspect symbols /boot/vmlinuz-6.1.0 0xffffffff81000123
-  vmm inspect symbols vm.sock --elf guest.elf && gdb guest.elf -ex 'target remote :1234'`,
+  vmm inspect symbols vm.sock --elf guest.elf && gdb guest.elf -ex 'target remote vm.gdb'`,
 		Args: cli.Usage(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			table, err := symbolsOf(cmd.Context(), args[0])

@@ -67,9 +67,6 @@ type timing struct {
 // start begins to measure. The files are created here: who cannot write there
 // learns it before the guest has run.
 func (f *timingFlags) start(cfg *machine.Config) (_ *timing, err error) {
-	if err := f.check(); err != nil {
-		return nil, err
-	}
 	t := &timing{flags: f, files: make([]*os.File, 2), log: cfg.Log}
 	for i, path := range []string{f.timeline, f.profile} {
 		if path == "" {

@@ -57,7 +57,7 @@ ends ten seconds after the last look.`,
 
 func top(w io.Writer, path string, every time.Duration, rounds int, asJSON bool) error {
 	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
+	cli.Notify(interrupted, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(interrupted)
 	before, err := askCounters(path)
 	if err != nil {

@@ -173,11 +173,11 @@ func (t rawTerminal) Write(p []byte) (int, error) {
 }
 
 // traceEnd is how long the reader of a trace may take to take the end of it.
-const traceEnd = 2 * time.Second
+const traceEnd = 500 * time.Millisecond
 
 // start begins the trace that the flags ask for, if any, and returns what ends
-// it.
-func (f *traceFlags) start(m *machine.Machine, symbols trace.Symbols) (end func(), err error) {
+// it. A trace that cannot be written says so to messages.
+func (f *traceFlags) start(m *machine.Machine, symbols trace.Symbols, messages io.Writer) (end func(), err error) {
 	if f.path == "" {
 		return func() {}, nil
 	}
@@ -198,7 +198,7 @@ func (f *traceFlags) start(m *machine.Machine, symbols trace.Symbols) (end func(
 		if errors.As(err, &path) {
 			err = path.Err
 		}
-		fmt.Fprintf(os.Stderr, "vmm: trace: %s cannot be written to: %v; the trace ends here, the machine goes on\n", name, err)
+		fmt.Fprintf(messages, "vmm: trace: %s cannot be written to: %v; the trace ends here, the machine goes on\n", name, err)
 		go func() { (<-stop)() }() // not here: it waits for us
 	})
 	stopTracing := m.Trace(out, true)

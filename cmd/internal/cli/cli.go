@@ -34,7 +34,7 @@ func Prepare(root *cobra.Command) {
 			if w, ok := wanted[flag.Value.Type()]; ok {
 				why = errors.New(w) // instead of what strconv and time say
 			}
-			return fmt.Errorf("--%s %q: %w", flag.Name, value.GetValue(), why)
+			return UsageError{fmt.Errorf("--%s %q: %w", flag.Name, value.GetValue(), why)}
 		}
 		return Misuse(cmd, err)
 	})
@@ -69,8 +69,12 @@ func Run(root *cobra.Command, args []string, fix func(error) string) int {
 func Report(err error) int {
 	fmt.Fprintf(os.Stderr, "vmm: %v\n", err)
 	var usage UsageError
-	if errors.As(err, &usage) {
+	var other StatusError
+	switch {
+	case errors.As(err, &usage):
 		return Misused
+	case errors.As(err, &other):
+		return other.Status
 	}
 	return Failed
 }
@@ -81,11 +85,25 @@ type ExitStatus int
 
 func (s ExitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
-// UsageError is a command line that names things that do not exist. A wrong
-// value of a flag that does is an ordinary error.
-type UsageError struct{ error }
+// StatusError is an error with an exit status of its own.
+type StatusError struct {
+	Err    error
+	Status int
+}
 
-func (e UsageError) Unwrap() error { return e.error }
+func (e StatusError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error.
+func (e StatusError) Unwrap() error { return e.Err }
+
+// UsageError is a command line that makes no sense: it names something that does
+// not exist, or gives a flag a value that it cannot have.
+type UsageError struct{ Err error }
+
+func (e UsageError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error.
+func (e UsageError) Unwrap() error { return e.Err }
 
 // Misuse marks an error as one of usage, and points to the command's help.
 func Misuse(cmd *cobra.Command, err error) error {
