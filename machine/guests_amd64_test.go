@@ -18,14 +18,23 @@ import (
 // passed is what the guests of testdata/guests write to the debug-exit port.
 const passed = 0x10
 
-// buildGuest assembles a guest of testdata/guests.
-func buildGuest(t testing.TB, name string) string {
+// buildGuest builds a guest of testdata/guests: one in assembler, of 32 bits, or one
+// in C, of 64.
+func buildGuest(t testing.TB, source string) string {
 	t.Helper()
-	object, kernel := filepath.Join(t.TempDir(), "guest.o"), filepath.Join(t.TempDir(), name)
-	for _, args := range [][]string{
-		{"gcc", "-m32", "-c", "-o", object, name + ".S"},
+	object, kernel := filepath.Join(t.TempDir(), "guest.o"), filepath.Join(t.TempDir(), "guest")
+	commands := [][]string{
+		{"gcc", "-m32", "-c", "-o", object, source},
 		{"ld", "-m", "elf_i386", "-T", "guest.ld", "-o", kernel, object},
-	} {
+	}
+	if filepath.Ext(source) == ".c" {
+		commands = [][]string{
+			{"gcc", "-O1", "-Wall", "-Werror", "-ffreestanding", "-fno-pic", "-mno-red-zone", "-mgeneral-regs-only", "-fno-stack-protector",
+				"-fcf-protection=none", "-fno-asynchronous-unwind-tables", "-c", "-o", object, source},
+			{"ld", "-static", "-N", "-Ttext=0x100000", "-e", "start", "-o", kernel, object},
+		}
+	}
+	for _, args := range commands {
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Dir = "testdata/guests"
 		out, err := cmd.CombinedOutput()
@@ -57,7 +66,7 @@ func TestGuests(t *testing.T) {
 		name      string
 		protocols []boot.Protocol
 	}{{"timer", both}, {"pic", both}, {"low", both}} {
-		kernel := buildGuest(t, tt.name)
+		kernel := buildGuest(t, tt.name+".S")
 		for _, p := range tt.protocols {
 			t.Run(fmt.Sprintf("%s, %v", tt.name, p), func(t *testing.T) {
 				m := newMachine(t, nil, func(c *Config) { c.Kernel, c.Protocol, c.DebugExit = kernel, p, true })
@@ -69,7 +78,7 @@ func TestGuests(t *testing.T) {
 
 // The MP table has each processor of the machine, and is found on any transport.
 func TestGuestReadsMPTable(t *testing.T) {
-	kernel := buildGuest(t, "mptable")
+	kernel := buildGuest(t, "mptable.S")
 	for _, cpus := range []int{1, 2, 7} {
 		m := newMachine(t, nil, func(c *Config) {
 			c.Kernel, c.Protocol, c.DebugExit, c.CPUs, c.RNG = kernel, boot.PVH, true, cpus, true
@@ -84,7 +93,7 @@ func TestGuestHearsWithoutOUT2(t *testing.T) {
 	var out bytes.Buffer
 	ready := make(chan struct{})
 	m := newMachine(t, nil, func(c *Config) {
-		c.Kernel, c.DebugExit = buildGuest(t, "serial"), true
+		c.Kernel, c.DebugExit = buildGuest(t, "serial.S"), true
 		c.Console = writerFunc(func(p []byte) (int, error) {
 			if out.Len() == 0 {
 				close(ready)
@@ -103,6 +112,34 @@ func TestGuestHearsWithoutOUT2(t *testing.T) {
 	runGuest(t, m)
 	if got := out.String(); got != "Rhello." {
 		t.Errorf("the guest wrote %q; want what it was sent, behind R", got)
+	}
+}
+
+// A driver that accepts nothing, or everything, and does not look at what becomes of
+// it, has a device that works; 64-bit stores set its queue, and its registers may be
+// above 4 GiB. The kernel is mapped to itself and has no PVH entry, as Unikraft's.
+func TestGuestDrivesVirtio(t *testing.T) {
+	kernel := buildGuest(t, "virtio.c")
+	for _, tt := range []struct {
+		transport Transport
+		words     string
+		warning   string
+	}{
+		{TransportMMIO, "none", "does not accept VERSION_1"},
+		{TransportMMIO, "all", "features that were not offered"},
+		{TransportPCI, "none", "does not accept VERSION_1"},
+		{TransportPCI, "all", "features that were not offered"},
+		{TransportPCI, "all high", "features that were not offered"},
+	} {
+		t.Run(fmt.Sprintf("%s %s", tt.transport, tt.words), func(t *testing.T) {
+			m := newMachine(t, nil, func(c *Config) {
+				c.Kernel, c.DebugExit, c.RNG, c.Transport, c.Cmdline = kernel, true, true, tt.transport, &tt.words
+			})
+			runGuest(t, m)
+			if w := m.Last().Warnings; len(w) != 1 || !strings.Contains(w[0], tt.warning) || !strings.Contains(w[0], "virtio-rng0") {
+				t.Errorf("warnings %q; want one with %q, of virtio-rng0", w, tt.warning)
+			}
+		})
 	}
 }
 
