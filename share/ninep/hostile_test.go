@@ -271,7 +271,7 @@ func TestFlush(t *testing.T) {
 // among them: for the race detector. At rest, every descriptor is closed.
 func TestStorm(t *testing.T) {
 	dir, _ := tree(t)
-	storm(t, dir, 1, 20_000)
+	storm(t, dir, 1, 5_000)
 }
 
 func storm(t testing.TB, dir string, seed uint64, rounds int) {

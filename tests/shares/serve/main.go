@@ -1,0 +1,56 @@
+// Serve serves a folder over a unix socket with vmm's file server, for one client:
+// a Linux that mounts it with trans=unix instead of virtio.
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"os"
+
+	"vmm/share"
+	"vmm/share/ninep"
+)
+
+func main() {
+	if len(os.Args) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: serve FOLDER SOCKET")
+		os.Exit(2)
+	}
+	if err := serve(os.Args[1], os.Args[2]); err != nil {
+		fmt.Fprintln(os.Stderr, "serve:", err)
+		os.Exit(1)
+	}
+}
+
+func serve(path, socket string) error {
+	folder, err := share.Open(path, false, share.NewBudget())
+	if err != nil {
+		return err
+	}
+	server := ninep.New(folder)
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	client, err := listener.Accept()
+	if err != nil {
+		return err
+	}
+	for {
+		size := make([]byte, 4)
+		if _, err := io.ReadFull(client, size); err != nil {
+			break
+		}
+		message := make([]byte, max(7, min(binary.LittleEndian.Uint32(size), 2<<20)))
+		copy(message, size)
+		if _, err := io.ReadFull(client, message[4:]); err != nil {
+			break
+		}
+		answer := make([]byte, 1<<20)
+		server.Handle([][]byte{message}, [][]byte{answer}, true, func(n int) { client.Write(answer[:n]) })
+	}
+	server.Reset()
+	return server.Close()
+}
