@@ -109,7 +109,7 @@ when the guest crashed, and 8 when a signal ended vmm.`,
 	fl.StringVar(&f.rootfs, "rootfs", "", "image `file` to use as first disk and root file system: --disk path=file, --append \"root=/dev/vda rw\"")
 	fl.Var(&listFlag[machine.Disk]{&f.disks, parseDisk, "disk"}, "disk", "add a disk: path=FILE[,ro][,format=raw|qcow2][,serial=S][,cache=writeback|none]\n[,iops=N][,bw=BYTES][,queues=N]; may be repeated")
 	fl.Var(&listFlag[machine.Net]{&f.nets, parseNet, "net"}, "net", "add a network card: user[,hostfwd=tcp:127.0.0.1:8080-:80]... for a network of its own,\nor tap=NAME[,queues=N] for one of the host's; [,mac=ADDRESS][,mtu=BYTES][,pcap=FILE]; may be repeated")
-	fl.Var(&listFlag[machine.Share]{&f.shares, parseShare, "share"}, "share", "share a folder: path=DIR,tag=NAME[,ro]; in the guest: mount -t 9p -o trans=virtio NAME /mnt;\nmay be repeated")
+	fl.Var(&listFlag[machine.Share]{&f.shares, parseShare, "share"}, "share", "share a folder: path=DIR,tag=NAME[,ro]; in the guest: mount -t 9p -o trans=virtio NAME /mnt;\nfile systems that are mounted below DIR belong to it; may be repeated")
 	fl.Var(&deviceFlag[vsock.Config]{&f.vsock, parseVsock, "vsock"}, "vsock", "connect programs of guest and host: cid=N,uds=PATH; a host's program connects to the unix\nsocket PATH and says \"CONNECT port\", and listens at PATH_port for the guest's")
 	fl.Var(&deviceFlag[balloon.Config]{&f.balloon, parseBalloon, "balloon"}, "balloon", "let the guest lend memory back: [size=SIZE][,free-page-reporting]")
 	fl.Lookup("balloon").NoOptDefVal = " "

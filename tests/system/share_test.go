@@ -91,6 +91,9 @@ mkdir -p a/b/c && mv a d && rmdir d/b/c d/b d
 mkdir many && (cd many && seq 500 | xargs touch) && [ "$(ls many | wc -l)" = 500 ] && rm -r many
 mkfifo pipe && [ -p pipe ] && rm pipe
 exec 3<>gone && rm gone && echo still >&3 && exec 3>&- # a file without a name
+perl -e 'open my $f, "+>", "nameless" or die; unlink "nameless";
+  truncate $f, 3 or die "ftruncate: $!"; chmod 0600, $f or die "fchmod: $!"; chown 0, 0, $f or die "fchown: $!";
+  utime 1, 1, $f or die "futimens: $!"; (stat $f)[7] == 3 or die "fstat"'
 flock lock true
 sync .
 echo done

@@ -131,3 +131,29 @@ func BenchmarkMetadata(b *testing.B) {
 		})
 	}
 }
+
+// Many requests at once: 16 reads of 64 KiB, in any order.
+func BenchmarkDepth(b *testing.B) {
+	const depth, chunk = 16, 64 << 10
+	d := mounted(b)
+	exchange(b, d, walkTo(1))
+	exchange(b, d, message(tLopen, 1, words(1, 0)))
+	var out, in []virtiotest.Buffer
+	for i := range depth {
+		out = append(out, d.Out(message(tRead, uint16(i), words(1, uint32(i*chunk), 0, chunk))))
+		in = append(in, d.In(11+chunk))
+	}
+	b.SetBytes(depth * chunk)
+	b.ReportAllocs()
+	for b.Loop() {
+		for i := range depth {
+			d.Rings[0].Add(out[i], in[i])
+		}
+		d.Kick(0)
+		for range depth {
+			if _, n := d.Wait(0); n != 11+chunk {
+				b.Fatalf("an answer of %d bytes", n)
+			}
+		}
+	}
+}
