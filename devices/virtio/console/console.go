@@ -24,6 +24,8 @@ const (
 	queueTransmit
 
 	queueSize = 64
+
+	maxWrite = 4096 // bytes, at a time
 )
 
 // The configuration space. virtio §5.3.4.
@@ -118,7 +120,12 @@ func (d *Device) transmit(q *virtio.Queue) {
 	var c virtio.Chain
 	for q.Pop(&c) {
 		for _, piece := range c.Readable {
-			_, _ = d.out.Write(piece) // the guest has no use for an error
+			// In parts, so that a reset does not wait for gigabytes.
+			for len(piece) > 0 && !q.Stopping() {
+				n := min(len(piece), maxWrite)
+				_, _ = d.out.Write(piece[:n]) // the guest has no use for an error
+				piece = piece[n:]
+			}
 		}
 		q.Push(&c, 0)
 		q.Notify()

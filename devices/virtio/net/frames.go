@@ -67,10 +67,19 @@ type receiver struct {
 	spare  []*virtio.Chain
 	vector memory.Vector
 	room   uint64 // of those held
+	pieces int    // of memory that they consist of
 }
 
-// maxFrame is the largest frame with its header.
-const maxFrame = headerSize + 14 + 65535
+const (
+	// maxFrame is the largest frame with its header.
+	maxFrame = headerSize + 14 + 65535
+	// maxPieces is how many pieces of memory a system call takes: UIO_MAXIOV. More
+	// would not be filled.
+	maxPieces = 1024
+	// largeChain is the number of descriptors from which on a chain that is not
+	// used is let go of, not kept: drivers make none that is as long.
+	largeChain = 32
+)
 
 // loop receives frames until the device is stopped. It reads them straight into
 // the driver's buffers, which therefore come first.
@@ -103,22 +112,30 @@ func (r *receiver) loop() {
 	}
 }
 
-// collect takes chains until the largest frame has room in them. Without
-// mergeable buffers a frame goes into one chain, which the driver makes large
-// enough. It returns false when there are too few.
+// collect takes chains until the largest frame has room in them, or a system call
+// takes no more. Without mergeable buffers a frame goes into one chain, which the
+// driver makes large enough. It returns false when there are too few. A chain with
+// nothing to write to holds no part of any frame, and goes back at once.
 func (r *receiver) collect() bool {
-	for r.room < maxFrame && (r.mergeable || len(r.held) == 0) {
+	for r.room < maxFrame && r.pieces < maxPieces && (r.mergeable || len(r.held) == 0) {
 		c := r.chain()
 		if !r.queue.Pop(c) {
-			r.spare = append(r.spare, c)
+			r.keep(c)
 			// Drivers that have few buffers still get the frames that fit.
 			if len(r.held) == 0 {
 				return false
 			}
 			break
 		}
+		room := c.Writable.Len()
+		if room == 0 {
+			r.queue.Push(c, 0)
+			r.keep(c)
+			continue
+		}
 		r.held = append(r.held, c)
-		r.room += c.Writable.Len()
+		r.room += room
+		r.pieces += len(c.Writable)
 	}
 	r.vector.Set(nil)
 	for _, c := range r.held {
@@ -136,11 +153,21 @@ func (r *receiver) chain() *virtio.Chain {
 	return new(virtio.Chain)
 }
 
+// keep keeps a chain for the next, but no memory that only a guest with bad
+// intentions makes it need.
+func (r *receiver) keep(c *virtio.Chain) {
+	if c.Cap() > largeChain {
+		*c = virtio.Chain{}
+	}
+	r.spare = append(r.spare, c)
+}
+
 // deliver gives the driver the chains that hold a frame of n bytes.
 func (r *receiver) deliver(n uint64) {
 	count, room := 0, uint64(0)
 	for ; room < n; count++ {
 		room += r.held[count].Writable.Len()
+		r.pieces -= len(r.held[count].Writable)
 	}
 	// The number of chains is the header's last field. virtio §5.1.6.4.
 	putAt(r.held, 10, byte(count))
@@ -153,7 +180,9 @@ func (r *receiver) deliver(n uint64) {
 		c.Frame(pieces, headerSize, int(n))
 	}
 	r.queue.PushAll(r.held[:count], n)
-	r.spare = append(r.spare, r.held[:count]...)
+	for _, c := range r.held[:count] {
+		r.keep(c)
+	}
 	r.held = r.held[:copy(r.held, r.held[count:])]
 	r.room -= room
 }
