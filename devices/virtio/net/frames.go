@@ -7,13 +7,14 @@ import (
 	"vmm/memory"
 )
 
-// await waits until one of the descriptors is ready, or the device is stopped.
-func (d *Device) await(fds ...unix.PollFd) {
+// await waits until one of the descriptors is ready. It returns false when the
+// device is stopped: the worker then has nothing to do but to wait for its end.
+func (d *Device) await(fds ...unix.PollFd) bool {
 	all := [3]unix.PollFd{{Fd: int32(d.stop.FD()), Events: unix.POLLIN}}
 	n := 1 + copy(all[1:], fds)
 	for {
 		if _, err := unix.Poll(all[:n], -1); err != unix.EINTR {
-			return
+			return all[0].Revents == 0
 		}
 	}
 }
@@ -52,7 +53,9 @@ func (s *sender) send() {
 			return
 		}
 		s.queue.Notify() // of those before: this may take a while
-		s.device.await(unix.PollFd{Fd: int32(s.fd), Events: unix.POLLOUT})
+		if !s.device.await(unix.PollFd{Fd: int32(s.fd), Events: unix.POLLOUT}) {
+			return
+		}
 	}
 }
 
@@ -99,7 +102,9 @@ func (r *receiver) loop() {
 		switch {
 		case err == unix.EAGAIN:
 			r.queue.Notify()
-			r.device.await(unix.PollFd{Fd: int32(r.fd), Events: unix.POLLIN})
+			if !r.device.await(unix.PollFd{Fd: int32(r.fd), Events: unix.POLLIN}) {
+				r.queue.AwaitDoorbell()
+			}
 		case err != nil || n < headerSize:
 			// This queue of the port does not take part, or the port is
 			// gone. A change of the former rings the doorbell.
