@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,7 +35,9 @@ import (
 // Files come into being under another name and are renamed, so that each is
 // whole or absent, whoever else writes at the same time. None is ever changed.
 type Cache struct {
-	dir     string
+	dir     string // for messages; the work is done by descriptors
+	fd      int    // of it
+	shared  int    // of shared/; -1 for not opened
 	limit   int64
 	log     *slog.Logger
 	writers sync.WaitGroup
@@ -64,19 +67,14 @@ func Dir() (string, error) {
 
 // Open opens the cache in a folder, and makes the folder if it has to. Kernels
 // beyond limit bytes go, those first that have not been used for longest. Only
-// this user may be able to write to the folder: who can, chooses what boots.
+// this user may be able to write to the folder, or to put another in its place:
+// who can, chooses what boots.
 func Open(dir string, limit int64, log *slog.Logger) (*Cache, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("cache: %w", err)
-	}
-	var st unix.Stat_t
-	if err := unix.Stat(dir, &st); err != nil {
+	fd, err := openFolder(dir)
+	if err != nil {
 		return nil, fmt.Errorf("cache %s: %w", dir, err)
 	}
-	if !trusted(&st) {
-		return nil, fmt.Errorf("cache %s: not used, for others than this user can write to it", dir)
-	}
-	return &Cache{dir: dir, limit: limit, log: log}, nil
+	return &Cache{dir: dir, fd: fd, shared: -1, limit: limit, log: log}, nil
 }
 
 // Close waits until what is being written has been, and takes back what this
@@ -84,10 +82,14 @@ func Open(dir string, limit int64, log *slog.Logger) (*Cache, error) {
 func (c *Cache) Close() {
 	c.writers.Wait()
 	for _, o := range c.offers {
-		_ = os.Remove(o.note) // or others find out by themselves
+		_ = unix.Unlinkat(c.shared, o.note, 0) // or others find out by themselves
 		_ = unix.Close(o.fd)
 	}
 	c.offers = nil
+	if c.shared >= 0 {
+		_ = unix.Close(c.shared)
+	}
+	_ = unix.Close(c.fd)
 }
 
 // trusted reports whether only this user can change a file.
@@ -189,7 +191,7 @@ func identityOf(st *unix.Stat_t) identity {
 func (c *Cache) record(name string) (string, error) {
 	// By plain system calls: os.File would make twice as many, and this happens at
 	// each start.
-	fd, err := unix.Open(filepath.Join(c.dir, name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(c.fd, name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", name, err)
 	}
@@ -220,7 +222,8 @@ func recordCheck(name, value string) string {
 
 // replace makes a file of the cache, and replaces the one that was there.
 func (c *Cache) replace(name string, write func(*os.File) error) error {
-	f, err := os.CreateTemp(c.dir, "new-")
+	new := fmt.Sprintf("new-%016x", rand.Uint64())
+	f, err := c.openFile(new, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR)
 	if err != nil {
 		return err
 	}
@@ -232,10 +235,20 @@ func (c *Cache) replace(name string, write func(*os.File) error) error {
 		err = closing
 	}
 	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(c.dir, name))
+		err = unix.Renameat(c.fd, new, c.fd, name)
 	}
 	if err != nil {
-		_ = os.Remove(f.Name())
+		_ = unix.Unlinkat(c.fd, new, 0)
 	}
 	return err
+}
+
+// openFile opens a file of the cache, no link.
+func (c *Cache) openFile(name string, flags int) (*os.File, error) {
+	path := filepath.Join(c.dir, name)
+	fd, err := unix.Openat(c.fd, name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }

@@ -115,8 +115,7 @@ func (c *Cache) shareCopy(kind string, f *os.File, size int64) (*os.File, error)
 // shareFile is the sealed memory file with some contents: that of another
 // machine, or a new one, filled by fill.
 func (c *Cache) shareFile(contents string, fill func(*os.File) error) (*os.File, error) {
-	dir := filepath.Join(c.dir, shared)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := c.openShares(); err != nil {
 		return nil, err
 	}
 	f, err := c.findShared(contents)
@@ -125,13 +124,13 @@ func (c *Cache) shareFile(contents string, fill func(*os.File) error) (*os.File,
 	}
 	if f == nil {
 		// Machines that start together: one makes it, the others wait for it.
-		lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDONLY|unix.O_CLOEXEC, 0o600)
+		lock, err := unix.Openat(c.shared, "lock", unix.O_CREAT|unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("lock of the shared kernels: %w", err)
 		}
-		defer lock.Close()
-		if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-			return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
+		defer unix.Close(lock)
+		if err := unix.Flock(lock, unix.LOCK_EX); err != nil {
+			return nil, fmt.Errorf("lock of the shared kernels: %w", err)
 		}
 		if f, err = c.findShared(contents); err != nil {
 			return nil, err
@@ -145,17 +144,38 @@ func (c *Cache) shareFile(contents string, fill func(*os.File) error) (*os.File,
 	return f, c.offer(f, contents)
 }
 
+// openShares opens the folder of the notes, and makes it where it is missing.
+func (c *Cache) openShares() error {
+	if c.shared >= 0 {
+		return nil
+	}
+	if err := unix.Mkdirat(c.fd, shared, 0o700); err != nil && err != unix.EEXIST {
+		return fmt.Errorf("%s in the cache: %w", shared, err)
+	}
+	fd, err := unix.Openat(c.fd, shared, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("%s in the cache: %w", shared, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || !trusted(&st) {
+		unix.Close(fd)
+		return fmt.Errorf("%s in the cache: %w", shared, errors.Join(errOthers, err))
+	}
+	c.shared = fd
+	return nil
+}
+
 // memoryName is what /proc calls the memory file with some contents.
 func memoryName(contents string) string { return "vmm-" + contents }
 
 // findShared looks for a machine that shares some contents; nil if there is none.
 func (c *Cache) findShared(contents string) (*os.File, error) {
-	notes, err := os.ReadDir(filepath.Join(c.dir, shared))
+	notes, err := namesIn(c.shared)
 	if err != nil {
 		return nil, err
 	}
 	for _, note := range notes {
-		where, ok := strings.CutPrefix(note.Name(), contents+".")
+		where, ok := strings.CutPrefix(note, contents+".")
 		if !ok {
 			continue
 		}
@@ -164,8 +184,8 @@ func (c *Cache) findShared(contents string) (*os.File, error) {
 		if err == nil {
 			return f, nil
 		}
-		c.log.Debug("nothing shared there", "note", note.Name(), "reason", err)
-		_ = os.Remove(filepath.Join(c.dir, shared, note.Name())) // another vmm may have been faster
+		c.log.Debug("nothing shared there", "note", note, "reason", err)
+		_ = unix.Unlinkat(c.shared, note, 0) // another vmm may have been faster
 	}
 	return nil, nil
 }
@@ -224,13 +244,13 @@ func (c *Cache) offer(f *os.File, contents string) error {
 	if err != nil {
 		return err
 	}
-	name := filepath.Join(c.dir, shared, contents+"."+strconv.Itoa(os.Getpid())+"."+strconv.Itoa(fd))
-	note, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o600)
+	name := contents + "." + strconv.Itoa(os.Getpid()) + "." + strconv.Itoa(fd)
+	note, err := unix.Openat(c.shared, name, unix.O_CREAT|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
 	if err != nil {
-		return errors.Join(err, unix.Close(fd))
+		return errors.Join(fmt.Errorf("note in the cache: %w", err), unix.Close(fd))
 	}
 	c.offers = append(c.offers, offered{name, fd})
-	return note.Close()
+	return unix.Close(note)
 }
 
 // copySparse copies size bytes to an empty file, and leaves holes where pages are

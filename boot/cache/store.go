@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -29,7 +27,7 @@ func (c *Cache) open(img *boot.Image, sum string) (*boot.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(filepath.Join(c.dir, sum+kernelSuffix))
+	f, err := c.openFile(sum+kernelSuffix, unix.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +123,7 @@ func (c closer) Close() error { return c() }
 // store writes a kernel to disk.
 func (c *Cache) store(sum string, vmlinux []byte) error {
 	var free unix.Statfs_t
-	if err := unix.Statfs(c.dir, &free); err != nil {
+	if err := unix.Fstatfs(c.fd, &free); err != nil {
 		return err
 	}
 	if left := free.Bavail * uint64(free.Bsize); left < 2*uint64(len(vmlinux)) {
@@ -143,7 +141,7 @@ func (c *Cache) store(sum string, vmlinux []byte) error {
 		return err
 	}
 	// Of the file as it is now: the renaming has changed its times once more.
-	f, err := os.Open(filepath.Join(c.dir, sum+kernelSuffix))
+	f, err := c.openFile(sum+kernelSuffix, unix.O_RDONLY)
 	if err != nil {
 		return err
 	}
@@ -181,7 +179,7 @@ const (
 // been read for longest, but not the one with the given sum; and what belongs to
 // kernels that are gone.
 func (c *Cache) evict(keep string) error {
-	entries, err := os.ReadDir(c.dir)
+	names, err := namesIn(c.fd)
 	if err != nil {
 		return err
 	}
@@ -192,21 +190,21 @@ func (c *Cache) evict(keep string) error {
 	}
 	var kernels, records []file
 	total := int64(0)
-	for _, e := range entries {
+	for _, name := range names {
 		var st unix.Stat_t
-		if err := unix.Lstat(filepath.Join(c.dir, e.Name()), &st); err != nil {
+		if err := unix.Fstatat(c.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			continue // another vmm was faster
 		}
 		used := time.Unix(0, max(st.Atim.Nano(), st.Mtim.Nano()))
-		f := file{e.Name(), used, st.Blocks * 512}
+		f := file{name, used, st.Blocks * 512}
 		switch {
-		case strings.HasSuffix(e.Name(), kernelSuffix):
+		case strings.HasSuffix(name, kernelSuffix):
 			kernels = append(kernels, f)
 			total += f.size
-		case strings.HasPrefix(e.Name(), "of-"):
+		case strings.HasPrefix(name, "of-"):
 			records = append(records, f)
-		case strings.HasPrefix(e.Name(), "new-") && time.Since(used) > abandoned:
-			c.remove(e.Name())
+		case strings.HasPrefix(name, "new-") && time.Since(used) > abandoned:
+			c.remove(name)
 		}
 	}
 	oldest := func(a, b file) int { return a.used.Compare(b.used) }
@@ -227,7 +225,18 @@ func (c *Cache) evict(keep string) error {
 
 // remove removes a file, which another vmm may have done before.
 func (c *Cache) remove(name string) {
-	if err := os.Remove(filepath.Join(c.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		c.log.Debug("not removed from the cache", "error", err)
+	if err := unix.Unlinkat(c.fd, name, 0); err != nil && err != unix.ENOENT {
+		c.log.Debug("not removed from the cache", "name", name, "error", err)
 	}
+}
+
+// namesIn are the names in a folder.
+func namesIn(dir int) ([]string, error) {
+	fd, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), ".")
+	defer f.Close()
+	return f.Readdirnames(-1)
 }
