@@ -18,8 +18,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/net/netutil"
-
 	"vmm/control"
 )
 
@@ -36,12 +34,11 @@ var allowed = []string{control.Pause, control.Resume, control.Step, control.Type
 
 // Limits against clients that are slow or many.
 const (
-	maxConnections = 32
-	maxHeader      = 16 << 10 // bytes
-	maxRequest     = 4 << 10  // bytes; the control socket's own
-	headerFor      = 5 * time.Second
-	requestFor     = 30 * time.Second
-	idleFor        = time.Minute
+	maxHeader  = 16 << 10 // bytes
+	maxRequest = 4 << 10  // bytes; the control socket's own
+	headerFor  = 5 * time.Second
+	requestFor = 30 * time.Second
+	idleFor    = time.Minute
 )
 
 // policy is the page's content security policy: its own files, and nothing else.
@@ -65,7 +62,7 @@ func Listen(addr string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return netutil.LimitListener(l, maxConnections), nil
+	return &connections{Listener: l}, nil
 }
 
 // URL is where the page is.
@@ -87,7 +84,7 @@ func NewServer(l net.Listener, token string, m Machine) *http.Server {
 	return &http.Server{
 		Handler:           guard(l.Addr().String(), token, mux),
 		ReadHeaderTimeout: headerFor, ReadTimeout: requestFor, WriteTimeout: requestFor, IdleTimeout: idleFor,
-		MaxHeaderBytes: maxHeader,
+		MaxHeaderBytes: maxHeader, ConnContext: withConn,
 	}
 }
 
@@ -107,6 +104,10 @@ func guard(addr, token string, next http.Handler) http.Handler {
 			site != "" && site != "same-origin" && site != "none",
 			subtle.ConstantTimeCompare([]byte(given), []byte(token)) != 1:
 			http.Error(w, "open the address that vmm explore has printed, with its token", http.StatusForbidden)
+			return
+		}
+		if !admitted(r) {
+			http.Error(w, "too many connections: close another page", http.StatusServiceUnavailable)
 			return
 		}
 		h := w.Header()
