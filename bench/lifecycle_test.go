@@ -402,17 +402,18 @@ func TestBadCommandLines(t *testing.T) {
 		args []string
 		want string
 	}{
-		"runtime":          {[]string{"--runtimes", "lxc"}, `"lxc" is not a runtime: choose of process, `},
-		"suite":            {[]string{"--suite", "speed"}, `"speed" is not a suite: choose of start, `},
-		"app":              {[]string{"--app", "rest-java"}, `there are rest-go and rest-c`},
-		"number":           {[]string{"-n", "0"}, "at least one measurement"},
-		"pin all":          {[]string{"--pin", "0-4095"}, "this machine has processors 0 to"},
-		"pin":              {[]string{"--pin", "x"}, "write processors like 2,4-7"},
-		"image without":    {[]string{"--image", container(t, "srv/service", "other"), "--ready", "http://:8080/"}, `its command "other" is not in it`},
-		"image not there":  {[]string{"--image", "/nowhere.tar", "--ready", "http://:8080/"}, "no such file"},
-		"image not ready":  {[]string{"--image", "x.tar"}, "say with --ready"},
-		"ready":            {[]string{"--image", container(t, "a", "a"), "--ready", "8080"}, "write http://:PORT/PATH"},
-		"nothing to go on": {[]string{"--resume"}, "holds no run to go on with"},
+		"runtime":            {[]string{"--runtimes", "lxc"}, `"lxc" is not a runtime: choose of process, `},
+		"suite":              {[]string{"--suite", "speed"}, `"speed" is not a suite: choose of start, `},
+		"app":                {[]string{"--app", "rest-java"}, `there are rest-go and rest-c`},
+		"number":             {[]string{"-n", "0"}, "at least one measurement"},
+		"pin all":            {[]string{"--pin", "0-4095"}, "this machine has processors 0 to"},
+		"pin":                {[]string{"--pin", "x"}, "write processors like 2,4-7"},
+		"image without":      {[]string{"--image", container(t, "srv/service", "other"), "--ready", "http://:8080/"}, `its command "other" is not in it`},
+		"image not there":    {[]string{"--image", "/nowhere.tar", "--ready", "http://:8080/"}, "no such file"},
+		"image not ready":    {[]string{"--image", "x.tar"}, "say with --ready"},
+		"ready":              {[]string{"--image", container(t, "a", "a"), "--ready", "8080"}, "write http://:PORT/PATH"},
+		"nothing to measure": {[]string{"--assets", "/nowhere", "--runtimes", "process,runc,vm"}, "nothing can be measured here"},
+		"nothing to go on":   {[]string{"--resume"}, "holds no run to go on with"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

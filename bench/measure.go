@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -76,7 +75,7 @@ func measure(ctx context.Context, in inside, tree *cgroup.Tree) (err error) {
 	}
 	h.tracer, err = phases.New(filepath.Join(scratch, "tracing"), in.Name, in.Killed)
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "vmm: no phases of a start, only its end: %v\n", err)
+		fmt.Fprintf(stderr(), "vmm: no phases of a start, only its end: %v\n", err)
 	} else {
 		defer func() { err = errors.Join(err, h.tracer.Close()) }()
 	}
@@ -119,7 +118,7 @@ func measure(ctx context.Context, in inside, tree *cgroup.Tree) (err error) {
 		}
 	}
 	if c := run.Environment.Caution(); c != "" {
-		fmt.Fprintln(os.Stderr, "vmm:", c)
+		fmt.Fprintln(stderr(), "vmm:", c)
 	}
 	interrupted := h.all(ctx, h.plan(subjects), done, log, run)
 	run.Finished, run.Complete = time.Now().UTC(), interrupted == nil
@@ -143,7 +142,7 @@ func anyFound(subjects []*subject) error {
 			reasons = append(reasons, reason)
 		}
 	}
-	return fmt.Errorf("nothing can be measured here:\n  %s\nContainers need none of that: 'vmm bench run --image IMAGE --ready URL' measures an image with the runtimes for them that are installed", strings.Join(reasons, "\n  "))
+	return fmt.Errorf("nothing can be measured here:\n%s\nContainers need none of that: 'vmm bench run --image IMAGE --ready URL' measures an image with the runtimes for them that are installed", strings.Join(reasons, "\n"))
 }
 
 // find makes the subjects, and looks for what each needs.

@@ -2,12 +2,18 @@ package bench
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
+
+	"vmm/untrusted"
 )
+
+// stderr is standard error for what instances say too.
+func stderr() io.Writer { return untrusted.Writer(os.Stderr) }
 
 // progress shows how far a run is and how long it will take: as a bar on a
 // terminal, as a line now and then elsewhere.
@@ -37,14 +43,14 @@ func newProgress(total float64) *progress {
 func (p *progress) begin(id string) {
 	switch {
 	case p.bar != nil:
-		p.bar.Describe(fmt.Sprintf("%-40.40s", id))
+		p.bar.Describe(fmt.Sprintf("%-40.40s", untrusted.Text(id)))
 	case time.Since(p.last) > every:
 		p.last = time.Now()
 		left := "?"
 		if p.done > 0 {
 			left = time.Duration(float64(time.Since(p.begun)) * (p.total - p.done) / p.done).Round(time.Second).String()
 		}
-		fmt.Fprintf(os.Stderr, "vmm: %3.0f%%, %s to go: %s\n", 100*p.done/p.total, left, id)
+		fmt.Fprintf(stderr(), "vmm: %3.0f%%, %s to go: %s\n", 100*p.done/p.total, left, id)
 	}
 }
 
@@ -61,7 +67,7 @@ func (p *progress) say(line string) {
 	if p.bar != nil {
 		_ = p.bar.Clear()
 	}
-	fmt.Fprintln(os.Stderr, line)
+	fmt.Fprintln(stderr(), line)
 }
 
 func (p *progress) finish() {

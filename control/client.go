@@ -5,24 +5,33 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
+
+	"vmm/untrusted"
 )
 
 // ErrEnded says that the machine at the other end of a connection is gone.
 var ErrEnded = errors.New("the machine has ended")
+
+// maxAnswer is how long an answer may be, in bytes. The longest, a kernel's symbols,
+// have some ten million.
+const maxAnswer = 64 << 20
 
 // Client is a connection to a machine. Its methods may be called concurrently:
 // requests are carried out one after the other.
 type Client struct {
 	mu      sync.Mutex
 	conn    net.Conn
+	limit   *io.LimitedReader
 	answers *json.Decoder
 }
 
 // NewClient returns a client on a connection, which it takes over.
 func NewClient(c net.Conn) *Client {
-	return &Client{conn: c, answers: json.NewDecoder(bufio.NewReader(c))}
+	limit := &io.LimitedReader{R: c}
+	return &Client{conn: c, limit: limit, answers: json.NewDecoder(bufio.NewReader(limit))}
 }
 
 // Dial connects to the machine at a path.
@@ -44,12 +53,13 @@ func (c *Client) Call(r Request) (Response, error) {
 	defer c.mu.Unlock()
 	// A server that does not take a request has said why, and that can be read.
 	_ = json.NewEncoder(c.conn).Encode(r)
+	c.limit.N = maxAnswer
 	var answer Response
 	if err := c.answers.Decode(&answer); err != nil {
 		return Response{}, fmt.Errorf("%w: %w", ErrEnded, err)
 	}
 	if answer.Error != "" {
-		return answer, errors.New(answer.Error)
+		return answer, errors.New(untrusted.Text(answer.Error))
 	}
 	return answer, nil
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"vmm/untrusted"
 )
 
 // File is what a timeline is written as: JSON in Chrome's trace event format,
@@ -148,10 +150,13 @@ func byTime(p []PhaseAt) []PhaseAt {
 	return p
 }
 
+// limits are those of a file: hundreds of times what a kernel's start has.
+var limits = untrusted.Limits{Bytes: 64 << 20, Values: 1_000_000}
+
 // Read reads what WriteTo wrote.
 func Read(r io.Reader) (Data, error) {
 	var f File
-	if err := json.NewDecoder(r).Decode(&f); err != nil {
+	if err := untrusted.JSON(r, limits, &f); err != nil {
 		return Data{}, fmt.Errorf("not a timeline: %w", err)
 	}
 	if f.VMM.Version != 1 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -311,4 +312,25 @@ func TestExecTime(t *testing.T) {
 	if d := time.Since(ExecTime()); d <= 0 || d > time.Minute {
 		t.Errorf("executed %v ago", d)
 	}
+}
+
+// A file cannot take the memory of who reads it.
+func TestReadHasLimits(t *testing.T) {
+	many := `{"vmm":{"version":1,"phases":[` + strings.Repeat(`{},`, 2_000_000) + `{}]}}`
+	if _, err := Read(strings.NewReader(many)); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("two million phases: %v", err)
+	}
+	if _, err := Read(io.LimitReader(endless{}, 1<<30)); err == nil || !strings.Contains(err.Error(), "larger than") {
+		t.Errorf("a file without an end: %v", err)
+	}
+}
+
+// endless is a file without an end.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = ' '
+	}
+	return len(p), nil
 }

@@ -99,8 +99,9 @@ func clean(v reflect.Value) {
 }
 
 // Writer is w for text that somebody reads at a terminal: what Text escapes is
-// escaped in all that is written, but for line breaks and tabs. A character whose
-// bytes come in several calls of Write is shown as bytes.
+// escaped in all that is written, but for line breaks and tabs. (A terminal in raw
+// mode takes line breaks with a carriage return before them.) A character whose bytes
+// come in several calls of Write is shown as bytes.
 func Writer(w io.Writer) io.Writer { return writer{w} }
 
 type writer struct{ to io.Writer }
@@ -109,7 +110,7 @@ func (w writer) Write(p []byte) (int, error) {
 	done := 0 // of p, as it is
 	for at := 0; at < len(p); {
 		r, n := utf8.DecodeRune(p[at:])
-		if r == '\n' || r == '\t' || shown(r) && (r != utf8.RuneError || n > 1) {
+		if r == '\n' || r == '\t' || r == '\r' && at+1 < len(p) && p[at+1] == '\n' || shown(r) && (r != utf8.RuneError || n > 1) {
 			at += n
 			continue
 		}

@@ -32,12 +32,12 @@ func TestText(t *testing.T) {
 
 func TestWriter(t *testing.T) {
 	var b bytes.Buffer
-	text := "name\tä\nesc\x1b[31m bytes\x9b\xff\ufffd end\u202e"
+	text := "name\tä\nesc\x1b[31m bytes\x9b\xff\ufffd\r\n back\r end\u202e"
 	n, err := Writer(&b).Write([]byte(text))
 	if err != nil || n != len(text) {
 		t.Errorf("Write: %d, %v, want %d", n, err, len(text))
 	}
-	if want := "name\tä\nesc" + `\u001b[31m bytes\x9b\xff` + "\ufffd end" + `\u202e`; b.String() != want {
+	if want := "name\tä\nesc" + `\u001b[31m bytes\x9b\xff` + "\ufffd\r\n back" + `\u000d end\u202e`; b.String() != want {
 		t.Errorf("written: %q, want %q", b.String(), want)
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -166,5 +168,93 @@ func TestSort(t *testing.T) {
 	}
 	if _, err := Sort(context.Background(), addr, 7); err == nil || !strings.Contains(err.Error(), "not sorted") {
 		t.Errorf("an answer that is not sorted: %v", err)
+	}
+}
+
+// endless answers every connection with a text and then with the same again and again.
+func endless(t *testing.T, first, again string) (addr netip.AddrPort, sent *atomic.Int64) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	sent = &atomic.Int64{}
+	chunk := []byte(strings.Repeat(again, 1+1<<16/len(again)))
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = io.WriteString(c, first)
+				for sent.Load() < 2<<30 { // or the test would take the memory if it failed
+					n, err := c.Write(chunk)
+					sent.Add(int64(n))
+					if err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().(*net.TCPAddr).AddrPort(), sent
+}
+
+// What is measured cannot take the bench's memory, whatever it sends.
+func TestAnswersAreBounded(t *testing.T) {
+	const ok = "HTTP/1.1 200 OK\r\n"
+	servers := map[string][2]string{
+		"headers":     {ok, "X-Header-With-A-Name: and a value\r\n"},
+		"one header":  {ok + "X: ", "x"},
+		"body":        {ok + "\r\n", "x"},
+		"chunks":      {ok + "Transfer-Encoding: chunked\r\n\r\n", "4\r\nxxxx\r\n"},
+		"status line": {"HTTP/1.1 200 ", "x"},
+		"interim":     {"", "HTTP/1.1 100 Continue\r\n\r\n"},
+		"hints":       {"", "HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n"},
+	}
+	for name, s := range servers {
+		t.Run(name, func(t *testing.T) {
+			addr, sent := endless(t, s[0], s[1])
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			begin := time.Now()
+			_, _ = Wait{Addr: addr, Path: "/", Each: 10 * time.Millisecond, Gone: make(chan struct{})}.Ready(ctx)
+			_, _ = Get(ctx, addr, "/")
+			_, _ = Sort(ctx, addr, 10)
+			_ = Open(ctx, addr, "/", 20, 300*time.Millisecond)
+			_ = Closed(ctx, addr, "/", 4, 300*time.Millisecond, 1)
+			runtime.ReadMemStats(&after)
+			if took := time.Since(begin); took > 20*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			if n := after.Sys - before.Sys; after.Sys > before.Sys && n > 256<<20 {
+				t.Errorf("%d MiB of memory were taken", n>>20)
+			}
+			if n := sent.Load(); n >= 2<<30 {
+				t.Errorf("%d MiB were taken off the server", n>>20)
+			}
+		})
+	}
+}
+
+// Nobody is led elsewhere by what is measured.
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	var followed atomic.Int64
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed.Add(1) }))
+	defer other.Close()
+	server := httptest.NewServer(http.RedirectHandler(other.URL, http.StatusTemporaryRedirect))
+	defer server.Close()
+	addr := server.Listener.Addr().(*net.TCPAddr).AddrPort()
+	_, _ = Sort(t.Context(), addr, 3)
+	_ = Open(t.Context(), addr, "/", 20, 200*time.Millisecond)
+	_ = Closed(t.Context(), addr, "/", 1, 100*time.Millisecond, 1)
+	if n := followed.Load(); n > 0 {
+		t.Errorf("%d requests went elsewhere", n)
 	}
 }

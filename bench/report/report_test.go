@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -263,4 +264,51 @@ func colours(img image.Image) map[[3]uint8]int {
 	}
 	seen[[3]uint8(last[:3])] += n
 	return seen
+}
+
+// What containers print, and what images and processors are called, is text in every
+// form of the report, and nothing that is obeyed.
+func TestReportEscapes(t *testing.T) {
+	evil := "<script>alert(1)</script><img src=x onerror=alert(1)> [link](javascript:alert) ![i](x) | `code` \x1b[31m\nvmm: x http://evil.example"
+	r := run()
+	r.Environment.CPU, r.Environment.Machine, r.Environment.Mitigations = evil, evil, map[string]string{evil: evil}
+	r.Config.Apps = []string{evil}
+	for i := range r.Subjects {
+		r.Subjects[i].App, r.Subjects[i].Version, r.Subjects[i].Confined = evil, evil, evil
+	}
+	r.Subjects[len(r.Subjects)-1].Missing = evil
+	for i := range r.Samples {
+		r.Samples[i].App = evil
+	}
+	for i := range r.Facts {
+		r.Facts[i].App, r.Facts[i].Value = evil, evil
+	}
+	r.Failures[0].App, r.Failures[0].Message = evil, evil
+	r.Summarize()
+	dir := t.TempDir()
+	if _, err := Write(dir, r); err != nil {
+		t.Fatal(err)
+	}
+	figures, err := filepath.Glob(filepath.Join(dir, FiguresDir, "*.svg"))
+	if err != nil || len(figures) == 0 {
+		t.Fatalf("figures: %v, %v", figures, err)
+	}
+	for _, path := range append(figures, filepath.Join(dir, HTMLFile), filepath.Join(dir, MarkdownFile)) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if filepath.Base(path) == MarkdownFile { // its own figures
+			text = regexp.MustCompile(`(?m)^!\[[^\]<]*\]\(figures/[a-z]+\.svg\)$`).ReplaceAll(text, nil)
+		}
+		for _, bad := range []string{"<script", "<img", "\x1b", "\nvmm: x"} {
+			if bytes.Contains(text, []byte(bad)) {
+				at := bytes.Index(text, []byte(bad))
+				t.Errorf("%s: %q", filepath.Base(path), text[max(0, at-60):min(len(text), at+60)])
+			}
+		}
+		if filepath.Base(path) == MarkdownFile && regexp.MustCompile(`[^\\][\[\]]|://evil`).Match(text) {
+			t.Errorf("a link: %q", regexp.MustCompile(`.*([^\\][\[\]]|://evil).*`).Find(text))
+		}
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"vmm/bench/result"
+	"vmm/untrusted"
 )
 
 //go:embed report.html.tmpl
@@ -27,6 +28,7 @@ const (
 
 // Write draws the report into a run's folder, and returns the path of its page.
 func Write(dir string, r *result.Run) (string, error) {
+	untrusted.Clean(r)
 	figures, err := Figures(r)
 	if err != nil {
 		return "", err
@@ -126,6 +128,17 @@ func summarize(r *result.Run) summary {
 	return t
 }
 
+// confined says of each row whose process the workload was, and what was kept from it.
+func confined(r *result.Run) [][]string {
+	var rows [][]string
+	for _, s := range subjects(r) {
+		if s.Confined != "" {
+			rows = append(rows, []string{s.Runtime, s.App, s.Confined})
+		}
+	}
+	return rows
+}
+
 // HTML is the page: one file, which needs no other and no network.
 func HTML(r *result.Run, figures []*Figure) ([]byte, error) {
 	t, err := template.New("page").Funcs(template.FuncMap{
@@ -141,13 +154,14 @@ func HTML(r *result.Run, figures []*Figure) ([]byte, error) {
 		Run                      *result.Run
 		Environment, Mitigations [][2]string
 		Summary                  summary
+		Confined                 [][]string
 		Claims                   []Judged
 		Figures                  []drawn
 		Drawn                    map[string]bool
 		Absent                   []string
 	}{
 		Title: title(r), Caution: r.Environment.Caution(), Badge: badge(r), Run: r, Environment: environment(r),
-		Summary: summarize(r), Claims: Judge(r), Drawn: map[string]bool{}, Absent: Absent(r),
+		Summary: summarize(r), Confined: confined(r), Claims: Judge(r), Drawn: map[string]bool{}, Absent: Absent(r),
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Environment.Mitigations)) {
 		data.Mitigations = append(data.Mitigations, [2]string{name, r.Environment.Mitigations[name]})
@@ -169,7 +183,7 @@ func HTML(r *result.Run, figures []*Figure) ([]byte, error) {
 func Markdown(r *result.Run, figures []*Figure) []byte {
 	var b bytes.Buffer
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	p("# vmm bench: %s\n", title(r))
+	p("# vmm bench: %s\n", markdown(title(r)))
 	if c := r.Environment.Caution(); c != "" {
 		p("**%s**\n", c)
 	}
@@ -178,11 +192,13 @@ func Markdown(r *result.Run, figures []*Figure) []byte {
 	}
 	p("## The host\n")
 	for _, e := range environment(r) {
-		p("- %s: %s", e[0], e[1])
+		p("- %s: %s", e[0], markdown(e[1]))
 	}
 	p("\n## Summary\n")
 	s := summarize(r)
 	markdownTable(&b, s.Titles, s.Rows)
+	p("\n## What each had\n")
+	markdownTable(&b, []string{"runtime", "app", "the workload is"}, confined(r))
 	p("\n## The claims\n")
 	var rows [][]string
 	for _, c := range Judge(r) {
@@ -200,16 +216,27 @@ func Markdown(r *result.Run, figures []*Figure) []byte {
 	if lines := Absent(r); len(lines) > 0 {
 		p("\n## Not measured, or failed\n")
 		for _, line := range lines {
-			p("- %s", line)
+			p("- %s", markdown(line))
 		}
 	}
 	return b.Bytes()
 }
 
+// marks are the characters that mean something in Markdown or HTML, and how to write
+// them so that they do not.
+var marks = strings.NewReplacer(
+	"&", "&amp;", "<", "&lt;", ">", "&gt;", `\`, `\\`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`, "|", `\|`, "~", `\~`, "!", `\!`, "#", `\#`,
+	"://", "&#58;//", "www.", "www&#46;",
+)
+
+// markdown is text as it is to be seen in a document: a container's output may be
+// part of it, or the name of an image.
+func markdown(text string) string { return marks.Replace(untrusted.Text(text)) }
+
 func markdownTable(b *bytes.Buffer, titles []string, rows [][]string) {
 	line := func(cells []string) {
 		for _, c := range cells {
-			b.WriteString("| " + strings.ReplaceAll(c, "|", `\|`) + " ")
+			b.WriteString("| " + markdown(c) + " ")
 		}
 		b.WriteString("|\n")
 	}

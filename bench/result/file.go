@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"vmm/untrusted"
 )
 
 // The files of a run's folder.
@@ -123,7 +125,7 @@ func ReadLog(dir string, r *Run) (done map[string]time.Duration, err error) {
 		return nil, err
 	}
 	defer f.Close()
-	reader := csv.NewReader(f)
+	reader := csv.NewReader(io.LimitReader(f, limits.Bytes))
 	reader.FieldsPerRecord = len(header)
 	done = map[string]time.Duration{}
 	pending := map[string]*Outcome{}
@@ -137,6 +139,9 @@ func ReadLog(dir string, r *Run) (done map[string]time.Duration, err error) {
 				return done, nil // the last line, torn when the run was killed
 			}
 			return nil, fmt.Errorf("%s: %w", f.Name(), err)
+		}
+		if line > maxLines {
+			return nil, fmt.Errorf("%s: more than %d lines", f.Name(), maxLines)
 		}
 		if line == 1 {
 			if !slices.Equal(rec, header) {
@@ -206,19 +211,26 @@ func orEmpty[T any](list []T) []T {
 	return list
 }
 
+// limits are those of results.json, and of the lines of samples.csv: a run of a week
+// has less.
+var limits = untrusted.Limits{Bytes: 256 << 20, Values: 5_000_000}
+
+const maxLines = 1_000_000
+
 // Load reads the results in a run's folder: results.json, and for a run that did
 // not come to its end, samples.csv.
 func Load(dir string) (*Run, error) {
 	path := filepath.Join(dir, JSONFile)
-	text, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s holds no run of 'vmm bench run': %w", dir, err)
 	}
 	if err != nil {
 		return nil, err
 	}
+	defer f.Close()
 	var r Run
-	if err := json.Unmarshal(text, &r); err != nil {
+	if err := untrusted.JSON(f, limits, &r); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if r.Version != Version {

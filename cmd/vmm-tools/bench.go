@@ -122,14 +122,14 @@ func writeReport(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := report.Table(os.Stdout, run); err != nil {
+	if err := report.Table(cli.Out(), run); err != nil {
 		return err
 	}
 	path, err := report.Write(dir, run)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\nreport: %s\n", path)
+	fmt.Fprintf(cli.Out(), "\nreport: %s\n", path)
 	return nil
 }
 
@@ -142,7 +142,7 @@ func newBenchList() *cobra.Command {
   vmm bench list --assets DIR`,
 		Args: cli.Usage(cli.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+			t := tabwriter.NewWriter(cli.Out(), 0, 0, 2, ' ', 0)
 			for _, f := range bench.List(assets) {
 				state := f.Version
 				if f.Missing != "" {
@@ -194,5 +194,5 @@ func compare(a, b string) error {
 	if err := errors.Join(errA, errB); err != nil {
 		return errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
-	return report.Compare(os.Stdout, before, after)
+	return report.Compare(cli.Out(), before, after)
 }

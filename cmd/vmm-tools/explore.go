@@ -66,7 +66,7 @@ and is of this computer only.`,
 			defer end(nil)
 			err = serve(ctx, l, watched{m, func() { time.AfterFunc(time.Second, func() { end(control.ErrEnded) }) }})
 			if errors.Is(context.Cause(ctx), control.ErrEnded) {
-				fmt.Fprintln(os.Stderr, "vmm: the machine has ended")
+				fmt.Fprintln(cli.Err(), "vmm: the machine has ended")
 			}
 			return err
 		},
@@ -95,7 +95,7 @@ func serve(ctx context.Context, l net.Listener, m explore.Machine) error {
 	token := explore.NewToken()
 	server := explore.NewServer(l, token, m)
 	defer context.AfterFunc(ctx, func() { server.Close() })()
-	fmt.Fprintf(os.Stderr, "vmm: the machine is at %s\n", explore.URL(l, token))
+	fmt.Fprintf(cli.Err(), "vmm: the machine is at %s\n", explore.URL(l, token))
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -65,7 +64,7 @@ Kernels and initial RAM disks in the image's /boot are copied to FILE.boot/.`,
 			}
 			c.Size, c.Log = uint64(size), io.Discard
 			if verbose {
-				c.Log = os.Stderr
+				c.Log = cli.Err()
 			}
 			ctx, stop := cli.NotifyContext(context.Background())
 			defer stop()

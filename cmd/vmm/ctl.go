@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -50,9 +49,7 @@ Exit status: 0 when it was done, 1 when it was not, 2 after wrong usage.`,
 			if err != nil || answer.Status == nil {
 				return err
 			}
-			out := json.NewEncoder(os.Stdout)
-			out.SetIndent("", "  ")
-			return out.Encode(answer.Status)
+			return writeJSON(cmd.OutOrStdout(), answer.Status)
 		},
 	}
 	return cmd

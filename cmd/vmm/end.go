@@ -166,7 +166,7 @@ func (e *ending) tell(r *report) error {
 	if !e.last.CompareAndSwap(nil, r) {
 		select {} // force is telling, and ends the process
 	}
-	r.print(os.Stderr, e.json)
+	r.print(cli.Err(), e.json)
 	if r.Status != cli.OK {
 		return cli.ExitStatus(r.Status)
 	}
@@ -182,7 +182,7 @@ func (e *ending) force(why string) {
 		}
 		told := make(chan struct{})
 		go func() {
-			r.print(os.Stderr, e.json)
+			r.print(cli.Err(), e.json)
 			close(told)
 		}()
 		e.waitFor(told, tellWithin)

@@ -10,6 +10,7 @@ import (
 
 	"vmm/boot"
 	"vmm/cmd/internal/cli"
+	"vmm/untrusted"
 )
 
 func newInspect() *cobra.Command {
@@ -49,6 +50,7 @@ file inside; or those of an ELF kernel.`,
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), info)
 			}
+			untrusted.Clean(info)
 			_, err = info.WriteTo(cmd.OutOrStdout())
 			return err
 		},
@@ -82,6 +84,7 @@ func newInspectInitrd() *cobra.Command {
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), archives)
 			}
+			untrusted.Clean(archives)
 			return boot.WriteInitrd(cmd.OutOrStdout(), archives)
 		},
 	}

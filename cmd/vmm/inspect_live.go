@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
@@ -12,24 +11,38 @@ import (
 	"vmm/cmd/internal/cli"
 	"vmm/control"
 	"vmm/devices/virtio"
+	"vmm/untrusted"
 )
 
 // show asks a running machine for something, and writes it as JSON or as text.
 func show[T any](w io.Writer, path string, r control.Request, asJSON bool, text func(T) string) error {
-	var v T
-	r.Command = control.Inspect
-	answer, err := control.Call(path, r)
-	if err == nil {
-		err = json.Unmarshal(answer.Result, &v)
-	}
+	v, err := ask[T](path, r)
 	if err != nil {
 		return err
 	}
 	if asJSON {
 		return writeJSON(w, v)
 	}
+	untrusted.Clean(&v)
 	_, err = io.WriteString(w, text(v))
 	return err
+}
+
+// maxValues is how many values an answer may have: far more than the largest, of all
+// that page tables map.
+const maxValues = 2_000_000
+
+// ask asks a running machine for something to inspect.
+func ask[T any](path string, r control.Request) (v T, err error) {
+	r.Command = control.Inspect
+	answer, err := control.Call(path, r)
+	if err != nil {
+		return v, err
+	}
+	if err := untrusted.Unmarshal(answer.Result, maxValues, &v); err != nil {
+		return v, fmt.Errorf("%s: the answer is not one of this version of vmm: %w", path, err)
+	}
+	return v, nil
 }
 
 func newInspectMemoryMap() *cobra.Command {

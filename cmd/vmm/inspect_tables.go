@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +14,7 @@ import (
 	"vmm/cmd/internal/cli"
 	"vmm/control"
 	"vmm/cpuid"
+	"vmm/untrusted"
 )
 
 // isSocket reports whether a path leads to a running machine, and not to a file
@@ -50,6 +50,7 @@ takes it: 'iasl -d DIR/dsdt.dat' disassembles one.`,
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), tables)
 			}
+			untrusted.Clean(tables)
 			for _, t := range tables {
 				sum := "checksum good"
 				if !t.Valid {
@@ -67,19 +68,22 @@ takes it: 'iasl -d DIR/dsdt.dat' disassembles one.`,
 	return cmd
 }
 
+// maxTables is how large a file of tables may be, in bytes.
+const maxTables = 64 << 20
+
 // acpiTables are those of a running machine, or in a file.
 func acpiTables(path string) ([]acpi.Found, error) {
 	if isSocket(path) {
-		var tables []acpi.Found
-		answer, err := control.Call(path, control.Request{Command: control.Inspect, What: inspectACPI})
-		if err == nil {
-			err = json.Unmarshal(answer.Result, &tables)
-		}
-		return tables, err
+		return ask[[]acpi.Found](path, control.Request{What: inspectACPI})
 	}
-	data, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("acpi: %w", err)
+	}
+	defer f.Close()
+	data, err := untrusted.ReadAll(f, maxTables)
+	if err != nil {
+		return nil, fmt.Errorf("acpi: %s: %w", path, err)
 	}
 	return acpi.Parse(data)
 }
@@ -131,6 +135,7 @@ guest sees. Features have the names of /proc/cpuinfo.`,
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), p)
 			}
+			untrusted.Clean(&p)
 			list := []cpuid.Where{{Name: "host", Leaves: p.Host}, {Name: "KVM", Leaves: p.KVM}}
 			if len(args) > 0 {
 				list = append(list, cpuid.Where{Name: "guest", Leaves: p.Guest})
@@ -160,12 +165,7 @@ func cpuidPlaces(args []string, cpu int) (places, error) {
 		}
 		return p, err
 	}
-	var p places
-	answer, err := control.Call(args[0], control.Request{Command: control.Inspect, What: inspectCPUID, CPU: cpu})
-	if err == nil {
-		err = json.Unmarshal(answer.Result, &p)
-	}
-	return p, err
+	return ask[places](args[0], control.Request{What: inspectCPUID, CPU: cpu})
 }
 
 // only is the place with a name.

@@ -15,6 +15,7 @@ import (
 
 	"vmm/cmd/internal/cli"
 	"vmm/console"
+	"vmm/untrusted"
 )
 
 // logs are what vmm says while a machine runs. Warnings and errors always reach
@@ -38,7 +39,7 @@ func newLogs(verbose bool, out *console.Output) *logs {
 	}
 	handlers := both{&plain{w: l.errors}}
 	if verbose {
-		var w io.Writer = os.Stderr
+		w := cli.Err()
 		if shared {
 			l.held = &heldWriter{}
 			w = l.held
@@ -64,9 +65,9 @@ func (l *logs) now(json bool) io.Writer {
 // release prints what was held back, and says what was left out.
 func (l *logs) release() {
 	if l.held != nil {
-		l.held.release(os.Stderr)
+		l.held.release(cli.Err())
 	}
-	l.limit.End(os.Stderr)
+	l.limit.End(cli.Err())
 }
 
 // both is a handler that hands on to several.
@@ -143,7 +144,7 @@ func (p *plain) Handle(_ context.Context, r slog.Record) error {
 		text += " (" + strings.Join(others, ", ") + ")"
 	}
 	// A line is one line, whatever a file or a device is called.
-	_, err := io.WriteString(p.w, strings.ReplaceAll(text, "\n", `\n`)+"\n")
+	_, err := io.WriteString(p.w, untrusted.Text(text)+"\n")
 	return err
 }
 
@@ -153,9 +154,13 @@ func (p *plain) Handle(_ context.Context, r slog.Record) error {
 type messages struct{ w io.Writer }
 
 func (m messages) Write(p []byte) (int, error) {
-	text := p
+	var shown bytes.Buffer
+	if _, err := untrusted.Writer(&shown).Write(p); err != nil {
+		return 0, err
+	}
+	text := shown.Bytes()
 	if term.IsTerminal(syscall.Stderr) {
-		text = bytes.ReplaceAll(p, []byte("\n"), []byte("\r\n"))
+		text = bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n"))
 	}
 	if out, ok := m.w.(*console.Output); ok {
 		out.WriteLine(text)

@@ -10,6 +10,7 @@ import (
 
 	"vmm/cmd/internal/cli"
 	"vmm/machine"
+	"vmm/untrusted"
 )
 
 // report is how a run ended, as "vmm boot --json" prints it.
@@ -126,12 +127,13 @@ func (r *report) print(w io.Writer, asJSON bool) {
 	}
 	switch {
 	case r.Crash != nil:
+		untrusted.Clean(r.Crash)
 		fmt.Fprint(w, "vmm: ")
 		_, _ = r.Crash.WriteTo(w)
 	case r.Outcome == "timeout":
 		fmt.Fprintf(w, "vmm: %s after %v\n", r.headline, time.Duration(r.Seconds*float64(time.Second)).Round(time.Millisecond))
 	case r.headline != "":
-		fmt.Fprintf(w, "vmm: %s\n", r.headline)
+		fmt.Fprintf(w, "vmm: %s\n", cli.Message(r.headline))
 	}
 	if r.Silent != nil {
 		r.Silent.print(w)

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +21,7 @@ import (
 	"vmm/control"
 	"vmm/machine"
 	"vmm/trace"
+	"vmm/untrusted"
 )
 
 // liveSymbols are the symbols of the guest's kernel, looked for when they are
@@ -74,7 +74,7 @@ func function(t *kallsyms.Table, addr uint64) (string, uint64) {
 	if !ok || off > longest || !strings.ContainsRune("tTwW", rune(s.Type)) {
 		return "", 0
 	}
-	return s.Name, off
+	return untrusted.Text(s.Name), off
 }
 
 func newInspectSymbols() *cobra.Command {
@@ -123,11 +123,7 @@ func symbolsOf(ctx context.Context, path string) (*kallsyms.Table, error) {
 	if !isSocket(path) {
 		return boot.Symbols(ctx, path)
 	}
-	var elf []byte
-	answer, err := control.Call(path, control.Request{Command: control.Inspect, What: inspectSymbols})
-	if err == nil {
-		err = json.Unmarshal(answer.Result, &elf)
-	}
+	elf, err := ask[[]byte](path, control.Request{What: inspectSymbols})
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +144,7 @@ func (c controlled) symbols() ([]byte, error) {
 func list(w io.Writer, t *kallsyms.Table) error {
 	b := bufio.NewWriter(w)
 	for s := range t.All() {
-		fmt.Fprintf(b, "%016x %c %s\n", s.Addr, s.Type, s.Name)
+		fmt.Fprintf(b, "%016x %c %s\n", s.Addr, s.Type, untrusted.Text(s.Name))
 	}
 	return b.Flush()
 }
@@ -157,7 +153,7 @@ func list(w io.Writer, t *kallsyms.Table) error {
 func lookUp(t *kallsyms.Table, what string) (string, error) {
 	if addr, err := strconv.ParseUint(what, 0, 64); err == nil {
 		if s, off, ok := t.At(addr); ok {
-			return fmt.Sprintf("%016x %c %s+%#x", s.Addr, s.Type, s.Name, off), nil
+			return fmt.Sprintf("%016x %c %s+%#x", s.Addr, s.Type, untrusted.Text(s.Name), off), nil
 		}
 		return "", fmt.Errorf("no symbol is at or below %#x", addr)
 	}
@@ -165,7 +161,7 @@ func lookUp(t *kallsyms.Table, what string) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("the kernel has no symbol %q", what)
 	}
-	return fmt.Sprintf("%016x %s", addr, what), nil
+	return fmt.Sprintf("%016x %s", addr, untrusted.Text(what)), nil
 }
 
 // writeELF writes the symbols to a file.

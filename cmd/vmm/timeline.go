@@ -15,6 +15,7 @@ import (
 	"vmm/machine"
 	"vmm/profile"
 	"vmm/timeline"
+	"vmm/untrusted"
 )
 
 // timingFlags are the flags of "vmm boot" that say what to measure.
@@ -165,7 +166,7 @@ func functions(symbols *kallsyms.Table) func(rip uint64) string {
 			return "before the kernel"
 		}
 		s, _, _ := symbols.At(rip)
-		return s.Name
+		return untrusted.Text(s.Name)
 	}
 }
 
@@ -181,7 +182,7 @@ about:tracing.`,
   vmm timeline boot.json
   vmm timeline --initcalls -1 boot.json`,
 		Args: cli.Usage(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := os.Open(args[0])
 			if err != nil {
 				return err
@@ -191,7 +192,8 @@ about:tracing.`,
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
-			_, err = data.WriteText(os.Stdout, n)
+			untrusted.Clean(&data)
+			_, err = data.WriteText(cmd.OutOrStdout(), n)
 			return err
 		},
 	}

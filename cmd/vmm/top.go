@@ -20,6 +20,7 @@ import (
 	"vmm/cmd/internal/cli"
 	"vmm/control"
 	"vmm/trace"
+	"vmm/untrusted"
 )
 
 func newTop() *cobra.Command {
@@ -89,7 +90,9 @@ func top(w io.Writer, path string, every time.Duration, rounds int, asJSON bool)
 		}
 		text := topText(&passed)
 		if screen {
-			text = "\x1b[H\x1b[2J" + text // ECMA-48: cursor home, erase page
+			if _, err := os.Stdout.WriteString("\x1b[H\x1b[2J"); err != nil { // ECMA-48: cursor home, erase page
+				return err
+			}
 		}
 		if _, err := io.WriteString(w, text); err != nil {
 			return err
@@ -99,10 +102,10 @@ func top(w io.Writer, path string, every time.Duration, rounds int, asJSON bool)
 }
 
 func askCounters(path string) (counters, error) {
-	var c counters
-	answer, err := control.Call(path, control.Request{Command: control.Inspect, What: inspectCounters})
-	if err == nil {
-		err = json.Unmarshal(answer.Result, &c)
+	c, err := ask[counters](path, control.Request{What: inspectCounters})
+	untrusted.Clean(&c)
+	if c.Devices == nil {
+		c.Devices = map[string]trace.DeviceCount{}
 	}
 	return c, err
 }

@@ -19,6 +19,7 @@ import (
 	"vmm/cmd/internal/cli"
 	"vmm/machine"
 	"vmm/trace"
+	"vmm/untrusted"
 )
 
 // traceFlags are the flags that say what to trace, and where to.
@@ -128,23 +129,29 @@ format, or a part of it, to standard output. FILE - is standard input.
 	return cmd
 }
 
+// maxEvent is how long the line of an event may be, in bytes.
+const maxEvent = 64 << 10
+
 // convert copies the events of a trace that a filter chooses.
 func convert(w io.Writer, r io.Reader, f *traceFlags) error {
 	out := bufio.NewWriter(w)
 	encoder := trace.NewEncoder(f.format)
 	var line bytes.Buffer
-	d := json.NewDecoder(r)
-	for n := 1; ; n++ {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, maxEvent)
+	for n := 1; lines.Scan(); n++ {
+		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
+			continue
+		}
 		var e trace.Event
-		if err := d.Decode(&e); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			_ = out.Flush()
 			return fmt.Errorf("trace: line %d is not an event; was it written with --trace-format jsonl? %w", n, err)
 		}
 		if !f.filter.Match(&e) {
 			continue
 		}
+		untrusted.Clean(&e)
 		line.Reset()
 		if err := encoder.Append(&line, &e); err != nil {
 			return err
@@ -152,6 +159,10 @@ func convert(w io.Writer, r io.Reader, f *traceFlags) error {
 		if _, err := line.WriteTo(out); err != nil {
 			return err
 		}
+	}
+	if err := lines.Err(); err != nil {
+		_ = out.Flush()
+		return fmt.Errorf("trace: %w", err)
 	}
 	line.Reset()
 	encoder.End(&line)
@@ -188,9 +199,9 @@ func (f *traceFlags) start(m *machine.Machine, symbols trace.Symbols, messages i
 			return nil, fmt.Errorf("trace: %w", err)
 		}
 	}
-	var w io.Writer = file
+	w := untrusted.Writer(file) // a file is to be read too
 	if file == os.Stderr && term.IsTerminal(syscall.Stderr) {
-		w = rawTerminal{file} // the console has made it one
+		w = rawTerminal{w} // the console has made it one
 	}
 	stop := make(chan func(), 1)
 	out := trace.NewOutput(w, f.format, f.filter.Filter, symbols, func(err error) {

@@ -46,7 +46,7 @@ var may = map[string][]string{
 	},
 	"vmm/cmd/vmm-tools":             {"vmm/bench", "vmm/bench/", "vmm/cmd/internal/cli", "vmm/control", "vmm/explore", "vmm/image", "vmm/netdev", "vmm/netdev/usernet", "vmm/untrusted"},
 	"vmm/console":                   {},
-	"vmm/control":                   {"vmm/socket"},
+	"vmm/control":                   {"vmm/socket", "vmm/untrusted"},
 	"vmm/explore":                   {"vmm/control"},
 	"vmm/cpuid":                     {},
 	"vmm/devices":                   {},
@@ -290,5 +290,54 @@ func eachGoFile(t *testing.T, dir string, with func(path string, f *ast.File)) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// rawOutput are the files of commands that use standard output or standard error
+// themselves, and not through cli.Out and cli.Err, which keep escapes of others from
+// the terminal.
+var rawOutput = map[string]string{
+	"cmd/internal/cli/cli.go":  "makes Out and Err",
+	"cmd/vmm/run.go":           "the guest's console, which is the guest's own",
+	"cmd/vmm/log.go":           "compares the two",
+	"cmd/vmm/top.go":           "clears the screen",
+	"cmd/vmm/trace.go":         "wraps them itself, for a terminal in raw mode",
+	"cmd/vmm-tools/explore.go": "hands them to the machine that it starts",
+	"bench/namespace.go":       "hands them to the process inside",
+	"bench/progress.go":        "makes stderr, and draws a bar",
+}
+
+func TestOutputHasOnePrinter(t *testing.T) {
+	root := filepath.Join("..", "..")
+	used := map[string]bool{}
+	for _, top := range []string{"cmd", "bench", "image", "explore"} {
+		eachGoFile(t, filepath.Join(root, top), func(path string, f *ast.File) {
+			rel, err := filepath.Rel(root, path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				s, ok := n.(*ast.SelectorExpr)
+				if !ok {
+					return true
+				}
+				name := ""
+				if pkg, ok := s.X.(*ast.Ident); ok {
+					name = pkg.Name + "." + s.Sel.Name
+				}
+				switch name {
+				case "os.Stdout", "os.Stderr", "fmt.Print", "fmt.Println", "fmt.Printf":
+					if used[rel] = true; rawOutput[rel] == "" {
+						t.Errorf("%s uses %s: write to cli.Out or cli.Err", rel, name)
+					}
+				}
+				return true
+			})
+		})
+	}
+	for file := range rawOutput {
+		if !used[file] {
+			t.Errorf("%s uses neither any more: remove the exception", file)
+		}
 	}
 }

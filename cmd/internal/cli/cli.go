@@ -5,11 +5,25 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"vmm/untrusted"
 )
+
+// Out and Err are standard output and standard error for all that a person reads.
+// What guests, kernels, images and other programs say is part of it, and obeyed by no
+// terminal. A guest's console is not meant: that is between the guest and its user.
+
+// Out is standard output.
+func Out() io.Writer { return untrusted.Writer(os.Stdout) }
+
+// Err is standard error.
+func Err() io.Writer { return untrusted.Writer(os.Stderr) }
 
 // Exit statuses, besides those of a guest's debug-exit port and 128 plus the
 // signal that ended vmm.
@@ -24,6 +38,8 @@ const (
 // Prepare makes a command the root of a program: one whose errors are reported
 // by Run, and which alone shows its help.
 func Prepare(root *cobra.Command) {
+	root.SetOut(Out())
+	root.SetErr(Err())
 	root.Args = Usage(cobra.NoArgs)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
@@ -67,7 +83,7 @@ func Run(root *cobra.Command, args []string, fix func(error) string) int {
 
 // Report prints an error and returns the exit status for it.
 func Report(err error) int {
-	fmt.Fprintf(os.Stderr, "vmm: %v\n", err)
+	fmt.Fprintf(Err(), "vmm: %s\n", Message(err.Error()))
 	var usage UsageError
 	var other StatusError
 	switch {
@@ -78,6 +94,10 @@ func Report(err error) int {
 	}
 	return Failed
 }
+
+// Message is a message of several lines with all but the first indented: part of it
+// may be another's, who could write a line like ours.
+func Message(text string) string { return strings.ReplaceAll(text, "\n", "\n  ") }
 
 // ExitStatus is an error that has been reported already: nothing is left but
 // to exit with it.
