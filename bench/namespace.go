@@ -48,6 +48,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := prepareDir(&o); err != nil {
 		return err
 	}
+	defer os.Remove(o.Dir) // which fails unless it is empty
 	killed := sweep()
 	scratch, err := makeScratch()
 	if err != nil {
