@@ -114,6 +114,10 @@ bench-assets: packages build ## build what 'vmm bench' starts: applications, ker
 	@guest-images/packages cpio mmdebstrap e2fsprogs
 	@guest-images/bench distro
 
+.PHONY: bench-archive
+bench-archive: packages build ## the same without Debian as bin/bench-assets.tar.gz, for 'vmm bench install' elsewhere
+	@guest-images/bench archive bin/bench-assets.tar.gz
+
 .PHONY: bench
 bench: packages build ## measure virtual machines against containers and unikernels: the quick suite
 	@guest-images/packages runc crun golang-github-containers-common

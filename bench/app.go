@@ -93,7 +93,7 @@ func unpackInto(files *tree.Tree, container *image.Container, app *runtime.App) 
 		return err
 	}
 	for _, dir := range []string{"proc", "sys", "dev"} {
-		if _, err := files.MakeFolder(dir); err != nil {
+		if err := files.MakeMountPoint(dir); err != nil {
 			return err
 		}
 	}

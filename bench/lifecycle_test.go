@@ -346,7 +346,7 @@ func TestKilledLeavesOnlyWhatTheNextRunRemoves(t *testing.T) {
 }
 
 // container writes a container image with one file, whose command is given.
-func container(t *testing.T, file, command string) string {
+func container(t *testing.T, file, command string, more ...tar.Header) string {
 	t.Helper()
 	text, err := os.ReadFile(service(t, "fine"))
 	if err != nil {
@@ -354,6 +354,11 @@ func container(t *testing.T, file, command string) string {
 	}
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
+	for _, h := range more {
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := w.WriteHeader(&tar.Header{Name: file, Mode: 0o755, Size: int64(len(text))}); err != nil {
 		t.Fatal(err)
 	}
@@ -369,7 +374,7 @@ func container(t *testing.T, file, command string) string {
 	}
 	img, err := mutate.AppendLayers(empty.Image, layer)
 	if err == nil {
-		img, err = mutate.Config(img, v1.Config{Cmd: []string{command}, Env: []string{"PATH=/bin:/srv"}})
+		img, err = mutate.Config(img, v1.Config{Cmd: []string{command}, Env: []string{"PATH=/bin:/srv", "VMM_TEST_SECRET", "*"}, User: "12:34"})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -392,6 +397,65 @@ func TestImage(t *testing.T) {
 	crun := result.Subject{Runtime: "crun", App: "my-image"}
 	if n := len(run.Values("start", crun, "http", 1)); n != 1 {
 		t.Errorf("crun with the image: %d starts, want 1; failures: %+v", n, run.Failures)
+	}
+}
+
+// An image whose names lead out of it is measured as any other, and what it names is
+// its own. It runs as its user, behind a filter, and knows nothing of root's
+// environment.
+func TestHostileImage(t *testing.T) {
+	program(t)
+	leavesNothing(t)
+	t.Setenv("VMM_TEST_SECRET", "secret")
+	host := t.TempDir()
+	if err := os.WriteFile(filepath.Join(host, "vmlinuz"), []byte("the host's"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	path := container(t, "srv/service", "service",
+		tar.Header{Name: "evil", Typeflag: tar.TypeSymlink, Linkname: host},
+		tar.Header{Name: "evil/made", Typeflag: tar.TypeReg, Mode: 0o644},
+		tar.Header{Name: "dev", Typeflag: tar.TypeSymlink, Linkname: host},
+		tar.Header{Name: "x\n/etc/", Typeflag: tar.TypeDir, Mode: 0o755},
+		tar.Header{Name: "x\n/etc/shadow", Typeflag: tar.TypeReg, Mode: 0o644},
+		tar.Header{Name: "disk", Typeflag: tar.TypeBlock, Devmajor: 7, Devminor: 0, Mode: 0o666},
+	)
+	run, said := measure(t, t.TempDir(), "--image", path, "--ready", "http://:8080/", "--suite", "start,isolation", "--runtimes", "crun,runc", "--parallel", "1")
+	for _, s := range run.Subjects {
+		if n := len(run.Values("start", s, "http", 1)); n != 1 {
+			t.Errorf("%s: %d starts, want 1: %s", s.Name(), n, said)
+		}
+		if user, filter := run.Fact(s, "user"), run.Fact(s, "seccomp"); user != "12" || filter != "filter" || !strings.Contains(s.Confined, "12:34") {
+			t.Errorf("%s: user %q, seccomp %q, %q; want 12, filter", s.Name(), user, filter, s.Confined)
+		}
+	}
+	if left, _ := os.ReadDir(host); len(left) != 1 {
+		t.Errorf("in the host's folder there are %v", left)
+	}
+}
+
+// What an archive of assets holds can be measured with, on a host without the source.
+func TestInstall(t *testing.T) {
+	vmm := program(t)
+	archive := filepath.Join(t.TempDir(), "assets.tar.gz")
+	from := assets(t, "fine", "fine")
+	if err := errors.Join(os.Mkdir(from+"/kernel", 0o755), os.WriteFile(from+"/kernel/vmlinux", nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("tar", "-C", from, "-czhf", archive, ".").CombinedOutput(); err != nil {
+		t.Fatalf("tar: %v: %s", err, out)
+	}
+	to := filepath.Join(t.TempDir(), "cache", "bench")
+	if out, err := exec.Command(vmm, "bench", "install", archive, "--assets", to).CombinedOutput(); err != nil {
+		t.Fatalf("install: %v: %s", err, out)
+	}
+	if out, err := exec.Command(vmm, "bench", "install", archive, "--assets", to).CombinedOutput(); err == nil || !strings.Contains(string(out), "there already") {
+		t.Errorf("once more: %v, %s", err, out)
+	}
+	run, _ := measure(t, to, "--suite", "start", "--runtimes", "process,crun", "--parallel", "1", "--app", "rest-c")
+	for _, s := range run.Subjects {
+		if n := len(run.Values("start", s, "http", 1)); n != 1 {
+			t.Errorf("%s: %d starts, want 1: %+v", s.Name(), n, run.Failures)
+		}
 	}
 }
 

@@ -4,12 +4,32 @@ import (
 	"bufio"
 	"bytes"
 	"compress/bzip2"
+	"fmt"
 	"io"
+	"os"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/therootcompany/xz"
 )
+
+// OpenArchive opens an archive, compressed by one of the usual programs or not, and
+// reads it decompressed.
+func OpenArchive(path string) (io.ReadCloser, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	r, err := decompress(file)
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{r, file}, nil
+}
 
 // decompress reads an archive, compressed by one of the usual programs or not.
 func decompress(r io.Reader) (io.Reader, error) {

@@ -387,19 +387,8 @@ func (c *Config) open(ctx context.Context, work string) (contents io.ReadCloser,
 		}
 		return c.pipe(exec.CommandContext(ctx, args[0], append(args[1:], ".")...))
 	case Tar:
-		file, err := os.Open(c.Path)
-		if err != nil {
-			return nil, nil, err
-		}
-		r, err := decompress(file)
-		if err != nil {
-			file.Close()
-			return nil, nil, fmt.Errorf("%s: %w", c.Path, err)
-		}
-		return struct {
-			io.Reader
-			io.Closer
-		}{r, file}, none, nil
+		r, err := OpenArchive(c.Path)
+		return r, none, err
 	case Debian:
 		args, err := c.debootstrap(work)
 		if err != nil {

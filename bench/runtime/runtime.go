@@ -195,7 +195,7 @@ func lookFor(program, get string) (string, error) {
 // needFile checks that a file that was to be built is there.
 func needFile(path, what string) error {
 	if _, err := os.Stat(path); err != nil {
-		return Missing{what + " is not built", "'make bench-assets' in vmm's source builds it; --assets says where it is"}
+		return Missing{what + " is not built", "'make bench-assets' in vmm's source builds it, or 'vmm bench install ARCHIVE' takes it from the archive that 'make bench-archive' makes; --assets says where it is"}
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ plain process: the same application in each, started and asked in random order.`
 		Use: bench.InsideCommand, Hidden: true, Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return bench.Inside() },
 	}
-	cmd.AddCommand(newBenchRun(), newBenchList(), newBenchReport(), newBenchCompare(), inside)
+	cmd.AddCommand(newBenchRun(), newBenchList(), newBenchInstall(), newBenchReport(), newBenchCompare(), inside)
 	return cmd
 }
 
@@ -110,7 +110,7 @@ The suites:
 	fl.Float64Var(&o.DensityP99, "density-p99", o.DensityP99, "`latency` in seconds of 99 of 100 requests to them at which they are too many")
 	fl.DurationVar(&o.Timeout, "timeout", 0, "`time` that a start may take; for a distribution four times that (default 1m, and 3m on an emulated host)")
 	fl.DurationVar(&o.Limit, "limit", o.Limit, "`time` for a runtime's trials of a suite; those that would take longer are left out")
-	fl.StringVar(&o.Assets, "assets", assetsDir(), "`folder` with what 'make bench-assets' has built")
+	fl.StringVar(&o.Assets, "assets", assetsDir(), "`folder` with what 'make bench-assets' has built, or 'vmm bench install' unpacked")
 	fl.StringVarP(&o.Dir, "output", "o", "", "`folder` for the results (default bench-DATE)")
 	fl.BoolVar(&o.Resume, "resume", false, "go on with the run in the output folder")
 	return cmd
@@ -154,6 +154,23 @@ func newBenchList() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&assets, "assets", assets, "`folder` with what 'make bench-assets' has built")
+	return cmd
+}
+
+func newBenchInstall() *cobra.Command {
+	assets := assetsDir()
+	cmd := &cobra.Command{
+		Use:   "install ARCHIVE",
+		Short: "Unpack what instances are started from, on a host without the source",
+		Long: `Unpack the archive that 'make bench-archive' has made of vmm's source: the
+applications, their containers, the kernel and the unikernel. Debian, for the
+runtime vm-distro, is not in it. It takes root.`,
+		Example: `  vmm bench install bench-assets.tar.gz
+  vmm bench install bench-assets.tar.gz --assets DIR`,
+		Args: cli.Usage(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error { return bench.Install(args[0], assets) },
+	}
+	cmd.Flags().StringVar(&assets, "assets", assets, "`folder` to make")
 	return cmd
 }
 

@@ -324,6 +324,27 @@ func (t *Tree) MakeFolder(name string) (made bool, err error) {
 	return t.files > before, err
 }
 
+// MakeMountPoint makes a folder in the root, in place of whatever else has its name:
+// for container runtimes, of which some follow a link there out of the tree.
+func (t *Tree) MakeMountPoint(name string) error {
+	root, err := t.folder("", false)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	switch err := unix.Fstatat(root, name, &st, unix.AT_SYMLINK_NOFOLLOW); {
+	case err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR:
+		return nil
+	case err == nil:
+		if err := t.removeAt(root, name); err != nil {
+			return err
+		}
+	case err != unix.ENOENT:
+		return err
+	}
+	return t.makeFolder(root, name, unix.S_IFDIR|0o755)
+}
+
 // Chmod sets the rights of a folder that is no link.
 func (t *Tree) Chmod(name string, mode uint32) error {
 	name, err := clean(name)

@@ -234,6 +234,19 @@ func TestUsage(t *testing.T) {
 	}
 }
 
+// What is mounted on is a folder, whatever the image has there.
+func TestMakeMountPoint(t *testing.T) {
+	files := unpacked(t, Archive{}, []tar.Header{link("dev", "/etc"), reg("proc", "x"), reg("sys/kept", "x"), dir("etc")})
+	for _, name := range []string{"dev", "proc", "sys", "run"} {
+		if err := files.MakeMountPoint(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff([]string{"dev/", "etc/", "proc/", "run/", "sys/", "sys/kept x"}, listing(t, files)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // Only regular files are opened, and those by their way in the tree.
 func TestOpen(t *testing.T) {
 	files := unpacked(t, Archive{}, []tar.Header{
