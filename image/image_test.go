@@ -186,6 +186,26 @@ func TestTar(t *testing.T) {
 	}
 }
 
+// Capabilities of a file, which only root can set, arrive in the image too, whoever
+// makes it; and other names of the file stay names of it.
+func TestTarAttributes(t *testing.T) {
+	capability := "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" // cap_net_raw+ep: capabilities(7)
+	ping := file("bin/ping", "ping", 0)
+	ping.PAXRecords = map[string]string{"SCHILY.xattr.security.capability": capability}
+	path := filepath.Join(t.TempDir(), "archive")
+	data := archive(t, ping, entry{tar.Header{Name: "bin/ping6", Linkname: "bin/ping", Typeflag: tar.TypeLink}, ""})
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	img := build(t, Config{From: Tar, Path: path, Size: 16 << 20})
+	for _, name := range []string{"/bin/ping", "/bin/ping6"} {
+		wantFile(t, img, name, "ping", "0:1 0640")
+		if got := debugfs(t, img, "ea_list "+name); !strings.Contains(got, "security.capability (20)") {
+			t.Errorf("%s: attributes: %s", name, got)
+		}
+	}
+}
+
 // The layers of a container image lie one over the other, and a whiteout in one
 // removes the file of another.
 func TestOCI(t *testing.T) {
@@ -238,7 +258,7 @@ func TestUnprivileged(t *testing.T) {
 	if err := errors.Join(os.WriteFile(dir+"/test", self, 0o755), os.Chown(dir, nobody, nobody)); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(dir+"/test", "-test.run", "TestTar|TestOCI|TestDir", "-test.v")
+	cmd := exec.Command(dir+"/test", "-test.run", "TestTar|TestOCI|TestDir|TestHostile", "-test.v")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "HOME="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}

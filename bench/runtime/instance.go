@@ -33,6 +33,7 @@ type Instance struct {
 	clean  func() error // removes what the runtime keeps of it
 	input  io.Closer    // its console, for as long as it runs; nil without
 
+	said    chan struct{} // closed when all of its output was read
 	settled chan struct{} // closed when main is known, or it has ended
 	exited  chan struct{} // closed when it has ended
 	err     error         // set before; nil when it ended because it was asked to
@@ -59,7 +60,7 @@ type launch struct {
 }
 
 func (l launch) start() (*Instance, error) {
-	i := &Instance{spec: l.spec, output: &tail{}, clean: l.clean, settled: make(chan struct{}), exited: make(chan struct{})}
+	i := &Instance{spec: l.spec, output: &tail{}, clean: l.clean, said: make(chan struct{}), settled: make(chan struct{}), exited: make(chan struct{})}
 	address := netlab.Gateway
 	if l.spec.Endpoint != nil {
 		address = l.spec.Endpoint.Addr
@@ -119,7 +120,10 @@ func (l launch) start() (*Instance, error) {
 		return nil, fmt.Errorf("start %s: %w", l.args[0], err)
 	}
 	started = true
-	go i.output.follow(output)
+	go func() {
+		defer close(i.said)
+		i.output.follow(output)
+	}()
 	if !l.detached {
 		i.main = cmd.Process.Pid
 		close(i.settled)
@@ -127,6 +131,9 @@ func (l launch) start() (*Instance, error) {
 	go i.wait(cmd, l)
 	return i, nil
 }
+
+// lastWords is how long the end of its output is waited for when it has ended.
+const lastWords = 100 * time.Millisecond
 
 // wait waits for the end of the instance.
 func (i *Instance) wait(cmd *exec.Cmd, l launch) {
@@ -143,8 +150,15 @@ func (i *Instance) wait(cmd *exec.Cmd, l launch) {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if i.asked {
+		return
+	}
+	// What it said last may be on its way; who else has the pipe may keep it.
+	select {
+	case <-i.said:
+	case <-time.After(lastWords):
+	}
 	switch {
-	case i.asked:
 	case err != nil:
 		i.err = fmt.Errorf("%s: %w%s", filepath.Base(cmd.Args[0]), err, i.output.last())
 	default:
