@@ -85,6 +85,10 @@ test-devices: packages build ## what make test leaves out: the unikernel under l
 	go test ./tests/unikernel
 	LAB_FLAGS='-s 1' LAB_TIMEOUT=7200 tests/system/run -test.run . -test.timeout 110m
 
+.PHONY: test-resets
+test-resets: ## reset each device 10,000 times with requests in flight, under the race detector
+	CGO_ENABLED=1 VMM_RESETS=10000 go test -race -count 1 -v -run TestResetsInFlight -timeout 2h ./devices/virtio/virtiotest
+
 # Not part of make test: with other work on a machine of two processors it takes
 # twenty minutes.
 .PHONY: test-bench

@@ -42,7 +42,7 @@ func TestResetOfStuckDevice(t *testing.T) {
 			}
 
 			start := time.Now()
-			d.Reset()
+			d.SetStatus(0)
 			if took := time.Since(start); took > 2*time.Second {
 				t.Errorf("the reset kept its vCPU for %v", took)
 			}

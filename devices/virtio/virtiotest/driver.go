@@ -204,8 +204,17 @@ func (d *Driver) SetStatus(s uint32) { d.Set(regStatus, s) }
 // Status reads the device status.
 func (d *Driver) Status() uint32 { return d.Get(regStatus) }
 
-// Reset resets the device.
-func (d *Driver) Reset() { d.SetStatus(0) }
+// Reset resets the device, and waits until it has been reset, as the specification
+// asks of drivers. virtio §2.4.2.
+func (d *Driver) Reset() {
+	d.t.Helper()
+	d.SetStatus(0)
+	for deadline := time.Now().Add(patience); d.Status() != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			d.t.Fatalf("status %#x; want the device reset", d.Status())
+		}
+	}
+}
 
 // Generation reads the configuration's generation.
 func (d *Driver) Generation() uint32 { return d.Get(regGeneration) }
@@ -240,6 +249,11 @@ func (d *Driver) Alloc(n, align uint64) uint64 {
 	}
 	return addr
 }
+
+// Mark is where guest memory is not used yet. Free has what was allocated since used
+// again: the device must have been reset.
+func (d *Driver) Mark() uint64     { return d.free }
+func (d *Driver) Free(mark uint64) { d.free = mark }
 
 // Out is a new buffer that the device reads.
 func (d *Driver) Out(data []byte) Buffer {
