@@ -32,7 +32,7 @@ func TestHostileGuests(t *testing.T) {
 			c.RNG = true
 		}},
 	} {
-		kernel := buildGuest(t, tt.guest)
+		kernel := buildGuest(t, tt.guest+".S")
 		for _, exits := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, doorbells as exits %v", tt.guest, exits), func(t *testing.T) {
 				m := newMachine(t, nil, func(c *Config) {

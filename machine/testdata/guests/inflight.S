@@ -2,7 +2,7 @@
 // a moment after: its queue breaks, or it does not, and is reset each time. In the end
 // the disk works.
 #include "guest.h"
-#include "virtio.h"
+#include "mmio.h"
 
 main:
 	mov $20, %ebp

@@ -2,7 +2,7 @@
 // the feature accepted and without. The device must ask for a reset, take one, and
 // work afterwards.
 #include "guest.h"
-#include "virtio.h"
+#include "mmio.h"
 
 main:
 	start_device 8, 1 << 28
