@@ -2,6 +2,7 @@ package ninep
 
 import (
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -219,11 +220,16 @@ func snapshot(t testing.TB, dir string) []string {
 		}
 		line := fmt.Sprintf("%s %o %d:%d %d %v %v", path, st.Mode, st.Uid, st.Gid, st.Nlink, st.Mtim, st.Rdev)
 		if st.Mode&unix.S_IFMT == unix.S_IFREG {
-			text, err := os.ReadFile(path)
+			f, err := os.Open(path)
 			if err != nil {
 				return err
 			}
-			line += fmt.Sprintf(" %.100q", text)
+			defer f.Close()
+			text, err := io.ReadAll(io.LimitReader(f, 100)) // it may be large, and sparse
+			if err != nil {
+				return err
+			}
+			line += fmt.Sprintf(" %d %q", st.Size, text)
 		}
 		all = append(all, line)
 		return nil

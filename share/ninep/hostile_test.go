@@ -87,6 +87,100 @@ func TestNames(t *testing.T) {
 	same(t, "the folder and what is beside it", snapshot(t, filepath.Dir(dir)), before)
 }
 
+// What is done with a symbolic link is done with the link, wherever it leads.
+func TestLinksAreNotFollowed(t *testing.T) {
+	dir, secret := tree(t)
+	c := attach(t, dir, false)
+	beside, err := os.Stat(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	top := inode(t, filepath.Dir(dir))
+	for _, link := range []string{"link", "up", "absolute"} {
+		c.walkTo(1, link)
+		for valid := range uint32(9) {
+			err := c.set(1, 1<<valid|givenATime|givenMTime, 0o600, 1)
+			if 1<<valid == setSize && err == nil {
+				t.Errorf("%s is truncated", link)
+			}
+		}
+		for _, name := range []string{"user.x", ""} {
+			if value, err := c.getxattr(2, 1, name); value != "" {
+				t.Errorf("%s has the attribute %q: %q, %v", link, name, value, err)
+			}
+		}
+		c.must(tWalk, 1, 3, uint16(0))
+		if _, err := c.do(tXattrcreate, 3, "user.x", uint64(1), 0); err == nil {
+			c.write(3, 0, "x")
+			if _, err := c.do(tClunk, 3); err == nil {
+				t.Errorf("%s gets an attribute", link)
+			}
+		}
+		c.must(tLink, 0, 1, link+"2")
+		c.walkTo(4, link+"2")
+		if a := c.attributes(4); a.mode&unix.S_IFMT != unix.S_IFLNK || a.links != 2 {
+			t.Errorf("a link to %s has the mode %#o and %d names", link, a.mode, a.links)
+		}
+		for _, kind := range []uint8{tLopen, tLcreate, tMkdir} {
+			fields := map[uint8][]any{tLopen: {1, 0}, tLcreate: {1, "x", 0, 0, 0}, tMkdir: {1, "x", 0, 0}}[kind]
+			if _, err := c.do(kind, fields...); err == nil {
+				t.Errorf("message %d succeeds on %s", kind, link)
+			}
+		}
+		c.must(tClunk, 1)
+		c.must(tClunk, 4)
+		c.must(tUnlinkat, 0, link+"2", 0)
+	}
+	now, err := os.Stat(secret)
+	if err != nil || now.Size() != beside.Size() || now.Mode() != beside.Mode() || !now.ModTime().Equal(beside.ModTime()) {
+		t.Errorf("what the links lead to has changed: %v, %v", now, err)
+	}
+	if n, err := unix.Getxattr(secret, "user.x", make([]byte, 10)); err == nil {
+		t.Errorf("what the links lead to has an attribute of %d bytes", n)
+	}
+	if inode(t, filepath.Dir(dir)) != top {
+		t.Error("the folder above is another")
+	}
+}
+
+// Two guests, of whom one has a folder below the other's: wherever the other moves
+// things to, the one does not come out of what it has.
+func TestTwoClients(t *testing.T) {
+	dir, _ := tree(t)
+	outer, inner := attach(t, dir, false), attach(t, filepath.Join(dir, "sub"), false)
+	outer.walkTo(1, "sub")
+	moved := make(chan struct{})
+	go func() {
+		defer close(moved)
+		for range 300 {
+			outer.must(tRenameat, 1, "deeper", 0, "deeper")
+			outer.must(tRenameat, 0, "deeper", 1, "deeper")
+		}
+	}()
+	for done := false; !done; {
+		select {
+		case <-moved:
+			done = true
+		default:
+		}
+		if _, err := inner.do(tWalk, 0, 1, uint16(1), "deeper"); err != nil {
+			continue
+		}
+		for _, name := range []string{"..", "file", "../file", "sub", "link"} {
+			if _, err := inner.do(tWalk, 1, 2, uint16(1), name); err == nil {
+				t.Errorf("%s is reached from below", name)
+				inner.must(tClunk, 2)
+			}
+		}
+		for _, name := range []string{"../new", "..", "a/b"} {
+			if _, err := inner.do(tRenameat, 0, "deeper", 1, name); err == nil {
+				t.Errorf("renamed to %s", name)
+			}
+		}
+		inner.must(tClunk, 1)
+	}
+}
+
 // Where the guest may only read, whatever it sends changes nothing.
 func TestReadOnly(t *testing.T) {
 	dir, _ := tree(t)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 
 	"vmm/share"
 	"vmm/share/ninep"
@@ -38,6 +39,7 @@ func serve(path, socket string) error {
 	if err != nil {
 		return err
 	}
+	buffers := sync.Pool{New: func() any { return new([1 << 20]byte) }}
 	for {
 		size := make([]byte, 4)
 		if _, err := io.ReadFull(client, size); err != nil {
@@ -48,8 +50,11 @@ func serve(path, socket string) error {
 		if _, err := io.ReadFull(client, message[4:]); err != nil {
 			break
 		}
-		answer := make([]byte, 1<<20)
-		server.Handle([][]byte{message}, [][]byte{answer}, true, func(n int) { client.Write(answer[:n]) })
+		answer := buffers.Get().(*[1 << 20]byte)
+		server.Handle([][]byte{message}, [][]byte{answer[:]}, false, func(n int) {
+			client.Write(answer[:n])
+			buffers.Put(answer)
+		})
 	}
 	server.Reset()
 	return server.Close()
