@@ -57,6 +57,16 @@ func TestShare(t *testing.T) {
 			t.Errorf("the program, on the host: %q", got)
 		}
 
+		// What programs expect of a file system.
+		program, err := os.ReadFile(env(t, "VMM_SHARES_TEST"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(work, "shares.test"), program, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		v.sh("cd / && VMM_SHARE=/mnt /mnt/shares.test -test.v")
+
 		// What programs do with files.
 		if got := v.sh("%s", fileScript); got != "done" {
 			t.Errorf("files: %s", got)
