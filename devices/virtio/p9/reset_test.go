@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"vmm/devices/virtio/p9"
 	"vmm/devices/virtio/virtiotest"
@@ -85,4 +86,20 @@ func resetInFlight(t testing.TB, seed uint64, rounds int) {
 			}
 		}
 	}
+}
+
+// TestAttack is TestResetInFlight for as long as VMM_ATTACK says ("5m"), with new
+// seeds.
+func TestAttack(t *testing.T) {
+	duration, err := time.ParseDuration(os.Getenv("VMM_ATTACK"))
+	if err != nil {
+		t.Skip("VMM_ATTACK says for how long")
+	}
+	rounds := 0
+	for seed, end := uint64(time.Now().UnixNano()), time.Now().Add(duration); time.Now().Before(end) && !t.Failed(); seed++ {
+		t.Logf("seed %d", seed)
+		resetInFlight(t, seed, 1000)
+		rounds += 1000
+	}
+	t.Logf("%d resets", rounds)
 }
