@@ -16,7 +16,12 @@ type KernelInfo struct {
 	// Protocol is the version of the boot protocol, such as 2.15.
 	Protocol string       `json:"boot_protocol,omitempty"`
 	Entries  []EntryPoint `json:"entries"` // those that vmm can use
-	Header   *SetupHeader `json:"header,omitempty"`
+	// Program says that the file looks like a program for an operating system: vmm
+	// enters it by a protocol that is named, and not of itself.
+	Program bool `json:"program,omitempty"`
+	// Packed is how the whole file is compressed; "" for not.
+	Packed string       `json:"packed,omitempty"`
+	Header *SetupHeader `json:"header,omitempty"`
 	// LoadFlags and XLoadFlags name the bits that are set in the header's
 	// fields.
 	LoadFlags  []string `json:"loadflags,omitempty"`
@@ -73,7 +78,10 @@ type NoteInfo struct {
 // Inspect collects what there is to know of an image. It unpacks the payload
 // of a bzImage.
 func (img *Image) Inspect() *KernelInfo {
-	info := &KernelInfo{File: img.Name, Size: img.size, Format: img.Format.String()}
+	info := &KernelInfo{File: img.Name, Size: img.size, Format: img.Format.String(), Program: img.isProgram()}
+	if img.Packed != Uncompressed {
+		info.Packed = img.Packed.String()
+	}
 	if img.ELF != nil {
 		info.Entries = img.inspectELF(info)
 	}

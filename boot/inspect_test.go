@@ -2,6 +2,7 @@ package boot
 
 import (
 	"bytes"
+	"debug/elf"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -40,6 +41,22 @@ func TestInspectText(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log(got.String())
+	}
+}
+
+// What vmm makes of a file that is compressed as a whole, or is hardly a kernel.
+func TestInspectHow(t *testing.T) {
+	for file, want := range map[string]string{
+		string(gzipped(t, vmlinux(t))): "format           ELF, compressed with gzip\nvmm boots it by  pvh at 0x1000020, linux64 at 0x1000010\n",
+		string(elfFile(t, elf.ELFCLASS64, elf.EM_X86_64, 4<<20, segment{kind: elf.PT_LOAD, vaddr: 4 << 20, paddr: 4 << 20, data: make([]byte, 64)})): "vmm could boot it by  linux64 at 0x400000, with --boot-protocol",
+	} {
+		var got strings.Builder
+		if _, err := parse(t, []byte(file)).Inspect().WriteTo(&got); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(got.String(), want) {
+			t.Errorf("no line\n%s\nin\n%s", want, &got)
+		}
 	}
 }
 

@@ -17,15 +17,24 @@ func (k *KernelInfo) WriteTo(w io.Writer) (int64, error) {
 		fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...))
 	}
 	row("file", "%s", k.File)
-	row("size", "%d bytes", k.Size)
-	row("format", "%s", k.Format)
+	if k.Packed != "" {
+		row("size", "%d bytes, unpacked", k.Size)
+		row("format", "%s, compressed with %s", k.Format, k.Packed)
+	} else {
+		row("size", "%d bytes", k.Size)
+		row("format", "%s", k.Format)
+	}
 	if k.Version != "" {
 		row("kernel", "%s", printable(k.Version))
 	}
 	if k.Protocol != "" {
 		row("boot protocol", "%s", k.Protocol)
 	}
-	row("vmm boots it by", "%s", joinEntries(k.Entries))
+	if k.Program {
+		row("vmm could boot it by", "%s, with --boot-protocol; it looks like a program for an operating system", joinEntries(k.Entries))
+	} else {
+		row("vmm boots it by", "%s", joinEntries(k.Entries))
+	}
 	if p := k.Payload; p != nil {
 		row("payload", "%v, %d bytes at %#x, %d unpacked", p.Compression, p.Size, p.Offset, p.Unpacked)
 	}
