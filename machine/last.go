@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"vmm/memory"
 	"vmm/trace"
 )
 
@@ -18,6 +19,9 @@ type Last struct {
 	CPUs []LastCPU `json:"vcpus"`
 	// Unclaimed are accesses that no device answered: the first different ones.
 	Unclaimed []Unclaimed `json:"unclaimed,omitempty"`
+	// Screen are the last lines of text in the memory of a PC's screen, which this
+	// machine does not have.
+	Screen []string `json:"screen,omitempty"`
 	// Warnings are the last of the log, about features refused, say.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -55,6 +59,40 @@ type Unclaimed struct {
 	Addr   trace.Hex `json:"address"`
 	Write  bool      `json:"write"`
 	Count  uint64    `json:"count"` // how often
+}
+
+// The memory of a PC's screen in text mode: rows of characters with an attribute
+// each. IBM Color/Graphics Monitor Adapter, "Alphanumeric Mode".
+const (
+	screenAddr    = 0xb8000
+	screenRows    = 25
+	screenColumns = 80
+	// screenShown bounds how many rows are shown.
+	screenShown = 10
+)
+
+// screen is the text in the screen's memory, its last rows, without those that are
+// empty; nil where it is no text at all.
+func screen(mem *memory.Guest) []string {
+	cells := make([]byte, screenRows*screenColumns*2)
+	if _, err := mem.ReadAt(cells, screenAddr); err != nil {
+		return nil
+	}
+	var rows []string
+	for row := range slices.Chunk(cells, screenColumns*2) {
+		var text []byte
+		for i := 0; i < len(row); i += 2 {
+			c := row[i]
+			if c != 0 && (c < ' ' || c > '~') {
+				return nil
+			}
+			text = append(text, max(c, ' '))
+		}
+		if line := strings.TrimRight(string(text), " "); line != "" {
+			rows = append(rows, line)
+		}
+	}
+	return rows[max(0, len(rows)-screenShown):]
 }
 
 // recent are a processor's last accesses that came to vmm. The same again is

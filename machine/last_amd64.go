@@ -12,7 +12,7 @@ const rflagsIF = 1 << 9
 // Last is what a machine did last. It is for who wants to know why a guest said
 // nothing; call it after Run.
 func (m *Machine) Last() Last {
-	l := Last{Warnings: m.warnings.all()}
+	l := Last{Screen: screen(m.memory), Warnings: m.warnings.all()}
 	for _, c := range m.cpus {
 		l.CPUs = append(l.CPUs, c.lastState(m))
 	}

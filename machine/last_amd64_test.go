@@ -28,6 +28,10 @@ func TestLast(t *testing.T) {
 				Accesses: []string{"1-byte write of port 0x501, 2 times", "1-byte read of port 0x71 (RTC)"}}},
 			Unclaimed: []Unclaimed{{"1-byte write of port 0x501", true, 0x501, true, 2}},
 		}},
+		{"writes to a screen", []byte{
+			0xb8, 'H', 0x07, 'i', 0x07, 0xa3, 0xa0, 0x80, 0x0b, 0, 0, 0, 0, 0, // mov $"Hi", %eax; mov %eax, 0xb80a0
+			0xeb, 0xfe,
+		}, Last{CPUs: []LastCPU{{State: StateRunning, Mode: 64, RIP: base + 14, Insn: "jmp 0x100020e"}}, Screen: []string{"Hi"}}},
 		{"spins", []byte{0xeb, 0xfe}, Last{CPUs: []LastCPU{{State: StateRunning, Mode: 64, RIP: base, Insn: "jmp 0x1000200"}}}},
 		{"reads memory that is not there", []byte{
 			0xb9, 0x00, 0x00, 0x00, 0xc8, // mov $0xc8000000, %ecx

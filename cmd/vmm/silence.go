@@ -38,6 +38,8 @@ func newSilence(m *machine.Machine, r *report) *silence {
 const (
 	portQEMUExit = 0x501
 	portOurExit  = 0xf4
+
+	portDebugConsole = 0xe9
 )
 
 // hints are what a silent guest's last acts may mean.
@@ -57,11 +59,17 @@ func hints(last machine.Last, r *report, linux bool, cmdline string) []string {
 		if u.Port && u.Write && (u.Addr == portQEMUExit || u.Addr == portOurExit) {
 			add("port %#x is where QEMU's guests end their machine: see --debug-exit", uint64(u.Addr))
 		}
+		if u.Port && u.Write && u.Addr == portDebugConsole {
+			add("port %#x is the debug console of Bochs and QEMU, which this machine does not have: have the kernel use COM1", uint64(u.Addr))
+		}
+	}
+	if len(last.Screen) > 0 {
+		add("it writes to a PC's screen, which this machine does not have: have the kernel use COM1")
 	}
 	boot := last.CPUs[0]
 	switch {
 	case boot.State == machine.StateDead:
-		add("the boot processor has halted for good: the kernel gave up, perhaps with a message for a screen, which this machine does not have")
+		add("the boot processor has halted for good: the kernel gave up")
 	case boot.State == machine.StateHalted:
 		add("the boot processor waits for an interrupt: the kernel runs, and speaks through something else than the serial port, or waits for a device")
 	case len(boot.Accesses) == 0 && r.Crash == nil:
@@ -92,6 +100,9 @@ func (s *silence) print(w io.Writer) {
 		unclaimed = append(unclaimed, text)
 	}
 	writeList(w, "  no device answered: ", unclaimed)
+	for _, row := range s.Screen {
+		fmt.Fprintf(w, "  on the screen: %s\n", row)
+	}
 	writeList(w, "  warnings: ", s.Warnings)
 	for _, h := range s.Hints {
 		fmt.Fprintf(w, "vmm: %s\n", h)
