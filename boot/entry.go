@@ -43,6 +43,7 @@ type Entry struct {
 	Offset, Slide uint64
 
 	Initrd  memory.Range // Size 0: none
+	Modules []Placed     // besides the initrd
 	Cmdline string
 	// Told is what the kernel is told, and where.
 	Told []Place
@@ -50,4 +51,13 @@ type Entry struct {
 	// Unpacker is where the code of a kernel that unpacks itself goes on behind
 	// its payload; 0 for one that does not.
 	Unpacker uint64
+}
+
+// files are the modules that a Multiboot or PVH kernel is given: the initrd, if
+// there is one, is the first.
+func (e Entry) files() []Placed {
+	if e.Initrd.Size == 0 {
+		return e.Modules
+	}
+	return append([]Placed{{Range: e.Initrd}}, e.Modules...)
 }

@@ -16,6 +16,30 @@ type Initrd struct {
 	// Sealed holds the same, in a form that [memory.Guest.MapFile] takes, for
 	// Load to map; nil for none.
 	Sealed *os.File
+
+	module bool // it is no initrd, in messages
+}
+
+// Module is a file that a Multiboot or PVH kernel gets besides the initrd: the
+// kernel of Xen's first domain, say.
+type Module struct {
+	Initrd
+	// Args are words that the kernel gets with it.
+	Args string
+}
+
+// Placed is a module, or the initrd, in guest memory.
+type Placed struct {
+	memory.Range
+	Args string
+}
+
+// kind is what the file is to the user.
+func (d *Initrd) kind() string {
+	if d.module {
+		return "module"
+	}
+	return "initrd"
 }
 
 // The highest address of an initrd's last byte, for images that do not say:
@@ -34,7 +58,7 @@ func (d *Initrd) place(mem *memory.Guest, floor, last uint64) (memory.Range, err
 		return memory.Range{}, nil
 	}
 	if d.Size <= 0 {
-		return memory.Range{}, fmt.Errorf("initrd %s: the file is empty; give a cpio archive, or no --initrd", d.Name)
+		return memory.Range{}, fmt.Errorf("%s %s: the file is empty; give another, or no --%[1]s", d.kind(), d.Name)
 	}
 	size := uint64(d.Size)
 	ram := lowRAM(mem)
@@ -43,9 +67,9 @@ func (d *Initrd) place(mem *memory.Guest, floor, last uint64) (memory.Range, err
 	if size > end || (end-size)&^(memory.PageSize-1) < floor {
 		need := floor + pageUp(size)
 		if limit := min(last+1, memory.HoleStart); need > limit {
-			return memory.Range{}, fmt.Errorf("initrd %s: %d bytes do not fit between the kernel's end at %#x and %#x, below which the kernel wants all of it; make it smaller", d.Name, size, floor, limit)
+			return memory.Range{}, fmt.Errorf("%s %s: %d bytes do not fit between the kernel's end at %#x and %#x, below which the kernel wants all of it; make it smaller", d.kind(), d.Name, size, floor, limit)
 		}
-		return memory.Range{}, fmt.Errorf("initrd %s: %d bytes do not fit beside the kernel; choose --memory %dM or more", d.Name, size, mebibytes(need))
+		return memory.Range{}, fmt.Errorf("%s %s: %d bytes do not fit beside the kernel; choose --memory %dM or more", d.kind(), d.Name, size, mebibytes(need))
 	}
 	return memory.Range{Start: (end - size) &^ (memory.PageSize - 1), Size: size}, nil
 }
@@ -56,7 +80,7 @@ func (f *filler) addInitrd(d *Initrd, to memory.Range) error {
 		return nil
 	}
 	return f.add(to.Start, d.Data, d.Sealed, 0, to.Size, func(err error) error {
-		return fmt.Errorf("initrd %s: %w", d.Name, err)
+		return fmt.Errorf("%s %s: %w", d.kind(), d.Name, err)
 	})
 }
 

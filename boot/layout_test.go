@@ -3,6 +3,8 @@ package boot
 import (
 	"bytes"
 	"debug/elf"
+	"slices"
+	"strings"
 	"testing"
 
 	"vmm/memory"
@@ -114,5 +116,81 @@ func TestNoKASLRForOthers(t *testing.T) {
 	_, err = start(parse(t, file), newGuest(t, 64<<20), Params{Protocol: Linux64, KASLR: KASLROn})
 	if err == nil {
 		t.Error("random addresses for a kernel that is not known as Linux's")
+	}
+}
+
+// Modules follow the initrd in the lists of Multiboot and PVH, with their words, and
+// are in memory as they are in their files.
+func TestModules(t *testing.T) {
+	modules := func() []Module {
+		dom0, ramdisk := initrd(9000), initrd(100)
+		dom0.Data = bytes.NewReader(bytes.Repeat([]byte{0x5a}, 9000))
+		return []Module{{Initrd: *dom0, Args: "console=hvc0"}, {Initrd: *ramdisk}}
+	}
+	type module struct {
+		start, end uint64
+		args       string
+	}
+	text := func(mem *memory.Guest, at uint64) string {
+		if at == 0 {
+			return ""
+		}
+		s, _, _ := bytes.Cut(bytesAt(t, mem, at, 64), []byte{0})
+		return string(s)
+	}
+	word := func(mem *memory.Guest, at uint64) uint64 { return uint64(le.Uint32(bytesAt(t, mem, at, 4))) }
+	lists := map[Protocol]func(mem *memory.Guest, e Entry) []module{
+		Multiboot: func(mem *memory.Guest, e Entry) (all []module) {
+			for i := range word(mem, e.RBX+20) {
+				at := word(mem, e.RBX+24) + 16*i
+				all = append(all, module{word(mem, at), word(mem, at+4), text(mem, word(mem, at+8))})
+			}
+			return all
+		},
+		PVH: func(mem *memory.Guest, e Entry) (all []module) {
+			for i := range word(mem, e.RBX+12) {
+				at := word(mem, e.RBX+16) + 32*i
+				all = append(all, module{word(mem, at), word(mem, at) + word(mem, at+8), text(mem, word(mem, at+16))})
+			}
+			return all
+		},
+	}
+	file := elfFile(t, elf.ELFCLASS32, elf.EM_386, 2<<20+32, pvhNote(2<<20),
+		segment{kind: elf.PT_LOAD, vaddr: 2 << 20, paddr: 2 << 20, data: multibootAt(t, 0, multibootHeader{}, make([]byte, 64))})
+	const size = 16 << 20
+	for protocol, list := range lists {
+		for _, first := range []*Initrd{nil, initrd(5000)} {
+			mem := newGuest(t, size)
+			e, err := start(parse(t, file), mem, Params{Protocol: protocol, Initrd: first, Modules: modules()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := []module{{size - 12<<10, size - 12<<10 + 9000, "console=hvc0"}, {size - 16<<10, size - 16<<10 + 100, ""}}
+			if first != nil {
+				for i := range want {
+					want[i].start, want[i].end = want[i].start-8<<10, want[i].end-8<<10
+				}
+				want = append([]module{{size - 8<<10, size - 8<<10 + 5000, ""}}, want...)
+			}
+			if got := list(mem, e); !slices.Equal(got, want) {
+				t.Errorf("%v: %+v; want %+v", protocol, got, want)
+			}
+			if b := bytesAt(t, mem, e.Modules[0].Start, 9000); b[0] != 0x5a || b[8999] != 0x5a {
+				t.Errorf("%v: the module is not in memory", protocol)
+			}
+		}
+		wordy := modules()
+		wordy[0].Args = strings.Repeat("x", startInfoEnd-startInfoAddr)
+		if _, err := start(parse(t, file), newGuest(t, size), Params{Protocol: protocol, Modules: wordy}); err == nil || !strings.Contains(err.Error(), "give fewer") {
+			t.Errorf("%v: words without room: %v", protocol, err)
+		}
+	}
+	if _, err := start(parse(t, vmlinux(t)), newGuest(t, 64<<20), Params{Protocol: Linux64, Modules: modules()}); err == nil || !strings.Contains(err.Error(), "knows of no modules") {
+		t.Errorf("modules for linux64: %v", err)
+	}
+	huge := modules()
+	huge[0].Size = size
+	if _, err := start(parse(t, file), newGuest(t, size), Params{Protocol: PVH, Modules: huge}); err == nil || !strings.Contains(err.Error(), "module initrd.img: 16777216 bytes do not fit") {
+		t.Errorf("a module without room: %v", err)
 	}
 }

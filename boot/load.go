@@ -12,6 +12,8 @@ import (
 type Params struct {
 	Protocol Protocol
 	Initrd   *Initrd // nil for none
+	// Modules are further files, for Multiboot and PVH.
+	Modules []Module
 	// KASLR says whether the kernel's addresses are chosen at random.
 	KASLR KASLR
 	// Cmdline is the command line as far as it is known by now: all the words
@@ -49,6 +51,9 @@ func (img *Image) Load(mem *memory.Guest, p Params) (*Loaded, error) {
 	if img.isProgram() { // and so was not chosen
 		p.Log.Warn("the kernel looks like a program for an operating system; it is entered as --boot-protocol says", "kernel", img.Name, "protocol", p.Protocol)
 	}
+	if len(p.Modules) > 0 && p.Protocol != Multiboot && p.Protocol != PVH {
+		return nil, img.errorf("the %v protocol knows of no modules; use --initrd, or --boot-protocol multiboot or pvh", p.Protocol)
+	}
 	l := &Loaded{mem: mem, img: img, entry: Entry{Protocol: p.Protocol}}
 	switch {
 	case img.Format == BzImage && (p.Protocol == Direct || p.Protocol == PVH):
@@ -80,7 +85,10 @@ func (l *Loaded) Enter(cmdline string, rsdp uint64) (Entry, error) {
 	if err := checkCmdline(cmdline, l.img.maxCmdline()); err != nil {
 		return Entry{}, err
 	}
-	r := room{mem: l.mem, taken: append(slices.Clone(l.taken), e.Initrd)}
+	r := room{mem: l.mem, taken: slices.Clone(l.taken)}
+	for _, f := range e.files() {
+		r.taken = append(r.taken, f.Range)
+	}
 	if err := r.writeBIOSData(); err != nil {
 		return Entry{}, err
 	}

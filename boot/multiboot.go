@@ -151,6 +151,9 @@ type multibootMmap struct {
 	Type   uint32
 }
 
+// errTooMuchToTell is for words that have more than the room for them.
+var errTooMuchToTell = fmt.Errorf("the modules, or their words, are more than the %d KiB that there are to tell of them; give fewer", (startInfoEnd-startInfoAddr)>>10)
+
 // multibootEntry is what the kernel finds in EAX.
 const multibootEntry = 0x2bad_b002
 
@@ -183,13 +186,19 @@ func writeMultibootInfo(mem *memory.Guest, e Entry, cmdline uint64) error {
 	if info.BootLoaderName, err = write([]byte("vmm\x00")); err != nil {
 		return err
 	}
-	if e.Initrd.Size > 0 {
+	var modules []multibootModule
+	for _, f := range e.files() {
+		m := multibootModule{Start: uint32(f.Start), End: uint32(f.End())}
+		if m.Cmdline, err = write(append([]byte(f.Args), 0)); err != nil {
+			return err
+		}
+		modules = append(modules, m)
+	}
+	if len(modules) > 0 {
+		next = (next + 3) &^ 3
 		info.Flags |= mbiModules
-		info.ModsCount = 1
-		module := multibootModule{Start: uint32(e.Initrd.Start), End: uint32(e.Initrd.End())}
-		// It has no words of its own; an empty string serves.
-		module.Cmdline = info.BootLoaderName + 3
-		if info.ModsAddr, err = write(&module); err != nil {
+		info.ModsCount = uint32(len(modules))
+		if info.ModsAddr, err = write(modules); err != nil {
 			return err
 		}
 	}
@@ -200,5 +209,8 @@ func writeMultibootInfo(mem *memory.Guest, e Entry, cmdline uint64) error {
 		}
 	}
 	info.MmapLength = uint32(next) - info.MmapAddr
+	if next > e.RBX+startInfoEnd-startInfoAddr {
+		return errTooMuchToTell
+	}
 	return writeStruct(mem, e.RBX, &info)
 }

@@ -22,6 +22,9 @@ func (e Entry) Places() []Place {
 	if e.Initrd.Size > 0 {
 		all = append(all, Place{e.Initrd, "initrd"})
 	}
+	for _, m := range e.Modules {
+		all = append(all, Place{m.Range, "module"})
+	}
 	slices.SortStableFunc(all, func(a, b Place) int { return cmp.Compare(a.Start, b.Start) })
 	return all
 }

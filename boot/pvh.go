@@ -45,13 +45,25 @@ func writeStartInfo(mem *memory.Guest, e Entry, cmdline, rsdp uint64) error {
 		RSDPAddr:    rsdp,
 	}
 	next := e.RBX + uint64(binary.Size(info))
-	if e.Initrd.Size > 0 {
-		module := startModule{Addr: e.Initrd.Start, Size: e.Initrd.Size}
-		info.NrModules, info.ModlistAddr = 1, next
-		if err := writeStruct(mem, next, &module); err != nil {
+	if files := e.files(); len(files) > 0 {
+		modules := make([]startModule, len(files))
+		info.NrModules, info.ModlistAddr = uint32(len(files)), next
+		next += uint64(binary.Size(modules))
+		for i, f := range files {
+			modules[i] = startModule{Addr: f.Start, Size: f.Size}
+			if f.Args == "" {
+				continue
+			}
+			modules[i].CmdlineAddr = next
+			if err := writeStruct(mem, next, append([]byte(f.Args), 0)); err != nil {
+				return err
+			}
+			next += uint64(len(f.Args)) + 1
+		}
+		if err := writeStruct(mem, info.ModlistAddr, modules); err != nil {
 			return err
 		}
-		next += uint64(binary.Size(module))
+		next = (next + 7) &^ 7
 	}
 	info.MemmapAddr = next
 	for _, m := range memoryMap(mem) {
@@ -61,6 +73,9 @@ func writeStartInfo(mem *memory.Guest, e Entry, cmdline, rsdp uint64) error {
 		}
 		next += uint64(binary.Size(entry))
 		info.MemmapEntries++
+	}
+	if next > e.RBX+startInfoEnd-startInfoAddr {
+		return errTooMuchToTell
 	}
 	return writeStruct(mem, e.RBX, &info)
 }

@@ -69,11 +69,10 @@ func (l *Loaded) loadELF(exe *Executable, p Params) error {
 	if err := l.img.checkRoom(l.mem, link); err != nil {
 		return err
 	}
-	initrd, err := p.Initrd.place(l.mem, link.End(), l.initrdMax(exe))
-	if err != nil {
+	f := filler{mem: l.mem}
+	if err := l.addFiles(&f, p, link.End(), l.initrdMax(exe)); err != nil {
 		return err
 	}
-	l.entry.Initrd = initrd
 	l.entry.Kernel = link
 	random, err := l.randomize(p)
 	if err != nil {
@@ -81,10 +80,6 @@ func (l *Loaded) loadELF(exe *Executable, p Params) error {
 	}
 	l.entry.RIP = entry + l.entry.Offset
 
-	f := filler{mem: l.mem}
-	if err := f.addInitrd(p.Initrd, initrd); err != nil {
-		return err
-	}
 	for _, s := range exe.Segments {
 		// What a segment has in memory beyond the file is zero already.
 		if s.loaded() {
@@ -99,6 +94,36 @@ func (l *Loaded) loadELF(exe *Executable, p Params) error {
 	}
 	if random {
 		return l.relocate()
+	}
+	return nil
+}
+
+// addFiles is to put initrd and modules between the kernel's end, floor, and the
+// highest address for them, the first the highest.
+func (l *Loaded) addFiles(f *filler, p Params, floor, last uint64) error {
+	initrd, err := p.Initrd.place(l.mem, floor, last)
+	if err != nil {
+		return err
+	}
+	l.entry.Initrd = initrd
+	if err := f.addInitrd(p.Initrd, initrd); err != nil {
+		return err
+	}
+	if initrd.Size > 0 {
+		last = initrd.Start - 1
+	}
+	for i := range p.Modules {
+		m := &p.Modules[i]
+		m.module = true
+		at, err := m.place(l.mem, floor, last)
+		if err != nil {
+			return err
+		}
+		if err := f.addInitrd(&m.Initrd, at); err != nil {
+			return err
+		}
+		l.entry.Modules = append(l.entry.Modules, Placed{at, m.Args})
+		last = at.Start - 1
 	}
 	return nil
 }

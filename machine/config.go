@@ -31,6 +31,8 @@ type Config struct {
 	Kernel string
 	// Initrd is the path of the initial RAM disk; "" for none.
 	Initrd string
+	// Modules are further files for a Multiboot or PVH kernel.
+	Modules []Module
 	// Cmdline is the kernel's command line; nil for DefaultCmdline.
 	Cmdline *string
 	// Append is added to the command line.
@@ -270,26 +272,57 @@ func FormatSize(n uint64) string {
 	return strconv.FormatUint(n, 10) + suffix
 }
 
+// Module is a file that a kernel gets besides its initrd, with words for it.
+type Module struct {
+	Path string
+	Args string
+}
+
 // openInitrd opens the initial RAM disk; nil where there is none.
 func (c *Config) openInitrd() (*boot.Initrd, *os.File, error) {
 	if c.Initrd == "" {
 		return nil, nil, nil
 	}
+	return openInitrd("initrd", c.Initrd)
+}
+
+// openModules opens the modules, and returns what closes them.
+func (c *Config) openModules() (all []boot.Module, closeAll func(), err error) {
+	var files []*os.File
+	closeAll = func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}
+	for _, m := range c.Modules {
+		d, f, err := openInitrd("module", m.Path)
+		if err != nil {
+			closeAll()
+			return nil, nil, err
+		}
+		files = append(files, f)
+		all = append(all, boot.Module{Initrd: *d, Args: m.Args})
+	}
+	return all, closeAll, nil
+}
+
+// openInitrd opens a file that the kernel gets, of a kind for messages.
+func openInitrd(kind, path string) (*boot.Initrd, *os.File, error) {
 	// Before the open, which would wait for a writer where it is a FIFO.
-	info, err := os.Stat(c.Initrd)
+	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() {
 		err = errors.New("not a regular file")
 	}
 	var f *os.File
 	if err == nil {
-		f, err = os.Open(c.Initrd)
+		f, err = os.Open(path)
 	}
 	if err != nil {
 		var p *os.PathError
 		if errors.As(err, &p) {
 			err = p.Err // the rest is the path, which the message begins with
 		}
-		return nil, nil, fmt.Errorf("initrd %s: %w; give a cpio archive that you can read, or no --initrd", c.Initrd, err)
+		return nil, nil, fmt.Errorf("%s %s: %w; give a file that you can read, or no --%[1]s", kind, path, err)
 	}
-	return &boot.Initrd{Name: c.Initrd, Data: f, Size: info.Size()}, f, nil
+	return &boot.Initrd{Name: path, Data: f, Size: info.Size()}, f, nil
 }

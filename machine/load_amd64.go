@@ -57,7 +57,13 @@ func (m *Machine) loadKernel(cfg Config, k *kernel) error {
 	if file != nil {
 		defer file.Close()
 	}
+	modules, closeModules, err := cfg.openModules()
+	if err != nil {
+		return err
+	}
+	defer closeModules()
 	p := boot.Params{
+		Modules:  modules,
 		Protocol: protocol, Initrd: initrd, KASLR: cfg.KASLR, Cmdline: k.cmdline, Random: rand.Reader, Log: m.log,
 	}
 	if c := m.openCache(cfg); c != nil {

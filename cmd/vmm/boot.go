@@ -21,6 +21,7 @@ import (
 type bootFlags struct {
 	kernel, initrd, append string
 	cmdline                string
+	modules                []machine.Module
 	memory                 cli.Size
 	cpus                   int
 	protocol               protocolFlag
@@ -80,6 +81,7 @@ when the guest crashed, and 8 when a signal ended vmm.`,
   vmm boot --kernel vmlinuz --initrd initrd.cpio --web 127.0.0.1:8080
   vmm boot --kernel vmlinuz --initrd initrd.cpio --timeline boot.json --ready console:login
   vmm boot --kernel vmlinux --boot-protocol pvh --timeout 30s </dev/null >boot.log
+  vmm boot --kernel xen.gz --module path=vmlinuz,args="console=hvc0 root=/dev/vda" --module path=initrd.img --append "dom0_mem=512M com1=115200 console=com1" --disk path=debian.img
   vmm boot --kernel apic.flat --append "-smp 1" --debug-exit`,
 		Args: cli.Usage(f.args),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -92,7 +94,8 @@ when the guest crashed, and 8 when a signal ended vmm.`,
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	fl.StringVar(&f.kernel, "kernel", "", "kernel `file`: a bzImage, an ELF kernel such as vmlinux, or a Multiboot kernel;\nit may be compressed (default /boot/vmlinuz of the running kernel)")
-	fl.StringVar(&f.initrd, "initrd", "", "initial RAM disk `file`")
+	fl.StringVar(&f.initrd, "initrd", "", "initial RAM disk `file`; of a Multiboot kernel the first module")
+	fl.Var(&listFlag[machine.Module]{&f.modules, parseModule, "module"}, "module", "give a Multiboot or PVH kernel a further file: path=FILE[,args=WORDS]; may be repeated")
 	fl.StringVar(&f.cmdline, "cmdline", machine.DefaultCmdline, "kernel command `line`, instead of the default; {virtio_mmio} in it stands for\nthe devices of --transport mmio, as virtio_mmio.device=... words")
 	fl.StringVar(&f.append, "append", "", "`words` to add to the kernel command line")
 	fl.Var(&f.memory, "memory", "`size` of RAM, with K, M, G or T")

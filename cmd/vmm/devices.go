@@ -71,6 +71,13 @@ func mac(key string, p *net.HardwareAddr) option {
 	}}
 }
 
+// parseModule reads the value of --module.
+func parseModule(v string) (machine.Module, error) {
+	var m machine.Module
+	err := parseOptions(v, text("path", &m.Path).must(), text("args", &m.Args))
+	return m, err
+}
+
 // parseShare reads the value of --share.
 func parseShare(v string) (machine.Share, error) {
 	var s machine.Share

@@ -27,6 +27,7 @@ func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 	cfg := machine.Config{
 		Kernel:    f.kernel,
 		Initrd:    f.initrd,
+		Modules:   f.modules,
 		Append:    f.append,
 		Protocol:  boot.Protocol(f.protocol),
 		KASLR:     boot.KASLR(f.kaslr),
