@@ -34,6 +34,14 @@ type Placed struct {
 	Args string
 }
 
+// wanted is what the file should be.
+func (d *Initrd) wanted() string {
+	if d.module {
+		return "another"
+	}
+	return "a cpio archive"
+}
+
 // kind is what the file is to the user.
 func (d *Initrd) kind() string {
 	if d.module {
@@ -58,7 +66,7 @@ func (d *Initrd) place(mem *memory.Guest, floor, last uint64) (memory.Range, err
 		return memory.Range{}, nil
 	}
 	if d.Size <= 0 {
-		return memory.Range{}, fmt.Errorf("%s %s: the file is empty; give another, or no --%[1]s", d.kind(), d.Name)
+		return memory.Range{}, fmt.Errorf("%s %s: the file is empty; give %s, or no --%[1]s", d.kind(), d.Name, d.wanted())
 	}
 	size := uint64(d.Size)
 	ram := lowRAM(mem)

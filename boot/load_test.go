@@ -292,7 +292,7 @@ func TestDoesNotFit(t *testing.T) {
 		{"initrd just fits", plain, 22 << 20, initrd(2 << 20), ""},
 		{"initrd does not", plain, 22 << 20, initrd(2<<20 + 1), "initrd initrd.img: 2097153 bytes do not fit beside the kernel; choose --memory 23M or more"},
 		{"initrd with as much as was asked for", plain, 23 << 20, initrd(2<<20 + 1), ""},
-		{"empty initrd", plain, 32 << 20, initrd(0), "initrd initrd.img: the file is empty; give another, or no --initrd"},
+		{"empty initrd", plain, 32 << 20, initrd(0), "initrd initrd.img: the file is empty; give a cpio archive, or no --initrd"},
 		{"initrd too large for any memory", plain, 32 << 20, huge, "do not fit between the kernel's end at 0x1400000 and 0x80000000"},
 		{"initrd_addr_max just above the kernel", bz(func(h *SetupHeader) { h.InitrdAddrMax = 20<<20 + 4095 }), 32 << 20, initrd(4097), "between the kernel's end at 0x1400000 and 0x1401000"},
 		{"a page below it", bz(func(h *SetupHeader) { h.InitrdAddrMax = 20<<20 + 4095 }), 32 << 20, initrd(4096), ""},

@@ -283,7 +283,7 @@ func (c *Config) openInitrd() (*boot.Initrd, *os.File, error) {
 	if c.Initrd == "" {
 		return nil, nil, nil
 	}
-	return openInitrd("initrd", c.Initrd)
+	return openInitrd("initrd", c.Initrd, "a cpio archive")
 }
 
 // openModules opens the modules, and returns what closes them.
@@ -295,7 +295,7 @@ func (c *Config) openModules() (all []boot.Module, closeAll func(), err error) {
 		}
 	}
 	for _, m := range c.Modules {
-		d, f, err := openInitrd("module", m.Path)
+		d, f, err := openInitrd("module", m.Path, "a file")
 		if err != nil {
 			closeAll()
 			return nil, nil, err
@@ -306,8 +306,9 @@ func (c *Config) openModules() (all []boot.Module, closeAll func(), err error) {
 	return all, closeAll, nil
 }
 
-// openInitrd opens a file that the kernel gets, of a kind for messages.
-func openInitrd(kind, path string) (*boot.Initrd, *os.File, error) {
+// openInitrd opens a file that the kernel gets: of what kind it is, and what it
+// should be, is for messages.
+func openInitrd(kind, path, what string) (*boot.Initrd, *os.File, error) {
 	// Before the open, which would wait for a writer where it is a FIFO.
 	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() {
@@ -322,7 +323,7 @@ func openInitrd(kind, path string) (*boot.Initrd, *os.File, error) {
 		if errors.As(err, &p) {
 			err = p.Err // the rest is the path, which the message begins with
 		}
-		return nil, nil, fmt.Errorf("%s %s: %w; give a file that you can read, or no --%[1]s", kind, path, err)
+		return nil, nil, fmt.Errorf("%s %s: %w; give %s that you can read, or no --%[1]s", kind, path, err, what)
 	}
 	return &boot.Initrd{Name: path, Data: f, Size: info.Size()}, f, nil
 }

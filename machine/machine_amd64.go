@@ -12,6 +12,7 @@ import (
 	"vmm/boot/mptable"
 	"vmm/devices"
 	"vmm/devices/boottimer"
+	"vmm/devices/crtc"
 	"vmm/devices/debugexit"
 	"vmm/devices/i8042"
 	"vmm/devices/postcode"
@@ -39,6 +40,7 @@ const (
 	portI8042Command = 0x64
 	portRTC          = 0x70
 	portPOST         = 0x80
+	portCRTC         = 0x3d4
 	portCOM1         = 0x3f8
 	portPvpanic      = 0x505
 	portPower        = 0x600
@@ -228,6 +230,7 @@ func (m *Machine) addDevices(cfg Config) error {
 		{portI8042Command, i8042.PortSize, "i8042", keyboard.Command()},
 		{portRTC, rtc.Size, "RTC", rtc.New(nil)},
 		{portPOST, postcode.Size, "POST", postcode.New(m.bootMarker)},
+		{portCRTC, crtc.Size, "CRTC", crtc.New()},
 		{portPvpanic, pvpanic.Size, "pvpanic", pvpanic.New(m.panicked)},
 		{portPower, power.Size, "power", power.New(m.powerOff, m.reset)},
 	}

@@ -19,7 +19,9 @@ var _ virtio.Device = (*Device)(nil)
 // New returns an entropy device.
 func New() *Device { return &Device{} }
 
-const queueSize = 8
+// queueSize is more than anybody needs, for drivers such as LK's that set a size of
+// their own without a look at what the device allows.
+const queueSize = 256
 
 // maxRequest is how many bytes a request gets at the most; a request for more
 // gets fewer, as the specification allows. Linux asks for 64.
