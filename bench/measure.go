@@ -131,18 +131,31 @@ func measure(ctx context.Context, in inside, tree *cgroup.Tree) (err error) {
 	return nil
 }
 
-// anyFound fails when there is nothing to measure, and says what there would be.
+// anyFound fails when there is nothing to measure, and says how to get what is
+// missing, and for which runtimes.
 func anyFound(subjects []*subject) error {
-	var reasons []string
+	var ways []string
+	runtimes := map[string][]string{}
 	for _, s := range subjects {
 		if s.missing == nil {
 			return nil
 		}
-		if reason := fmt.Sprintf("%s: %v", s.Name, s.missing); !slices.Contains(reasons, reason) {
-			reasons = append(reasons, reason)
+		way := s.missing.Error()
+		if m := (runtime.Missing{}); errors.As(s.missing, &m) {
+			way = m.Get
+		}
+		if !slices.Contains(ways, way) {
+			ways = append(ways, way)
+		}
+		if !slices.Contains(runtimes[way], s.Name) {
+			runtimes[way] = append(runtimes[way], s.Name)
 		}
 	}
-	return fmt.Errorf("nothing can be measured here:\n%s\nContainers need none of that: 'vmm bench run --image IMAGE --ready URL' measures an image with the runtimes for them that are installed", strings.Join(reasons, "\n"))
+	text := "nothing can be measured here; what is missing, and how to get it:"
+	for _, way := range ways {
+		text += "\n" + strings.Join(runtimes[way], ", ") + ": " + way
+	}
+	return errors.New(text)
 }
 
 // find makes the subjects, and looks for what each needs.
