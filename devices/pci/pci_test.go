@@ -78,6 +78,67 @@ func TestConfigSpace(t *testing.T) {
 	}
 }
 
+// The configuration space reads and writes the same at any width and place, by ECAM and
+// through the ports: its bytes, zeroes behind the header's 256, and only those bits
+// change that can be written.
+func TestConfigSpaceWidths(t *testing.T) {
+	const fn = 1 << 15
+	build := func() (*Root, devices.Device, devices.Device) {
+		f, _, _ := newMSIX(3)
+		root := NewRoot(base, size)
+		if err := root.Add(f); err != nil {
+			t.Fatal(err)
+		}
+		return root, root.ECAM(), root.Ports()
+	}
+	writable := map[uint64]byte{
+		regCommand: commandMemory | commandMaster, regBAR0 + 1: 0xf0, regBAR0 + 2: 0xff, regBAR0 + 3: 0xff,
+		regBAR0 + 4: 0xff, regBAR0 + 5: 0xff, regBAR0 + 6: 0xff, regBAR0 + 7: 0xff,
+		regCapStart + 3: (msixEnable | msixMask) >> 8,
+	}
+	for offset := range uint64(spaceSize + 8) {
+		for _, n := range []int{1, 2, 4, 8} {
+			_, ecam, ports := build()
+			var image []byte
+			for at := range uint64(spaceSize + 16) {
+				image = append(image, byte(read(ecam, fn|at, 1)))
+			}
+			want := le.Uint64(append(append([]byte(nil), image[offset:][:n]...), make([]byte, 8)...))
+			if got := read(ecam, fn|offset, n); got != want {
+				t.Errorf("ECAM: %d bytes at %#x: %#x; want %#x", n, offset, got, want)
+			}
+			inPort := offset < spaceSize && int(offset&3)+n <= 4
+			if inPort {
+				write(ports, 0, 4, 1<<31|1<<11|offset&^3)
+				if got := read(ports, 4+offset&3, n); got != want {
+					t.Errorf("ports: %d bytes at %#x: %#x; want %#x", n, offset, got, want)
+				}
+			}
+
+			value := uint64(0xa5a5_5a5a_c3c3_3c3c)
+			for i := range n {
+				mask := writable[offset+uint64(i)]
+				image[int(offset)+i] = image[int(offset)+i]&^mask | byte(value>>(8*i))&mask
+			}
+			ways := []devices.Device{ecam}
+			if inPort {
+				_, again, other := build()
+				write(other, 0, 4, 1<<31|1<<11|offset&^3)
+				write(other, 4+offset&3, n, value)
+				ways = append(ways, again)
+			}
+			write(ecam, fn|offset, n, value)
+			for way, d := range ways {
+				for at := range uint64(spaceSize + 8) {
+					if got := byte(read(d, fn|at, 1)); got != image[at] {
+						t.Errorf("way %d: %d bytes written at %#x: %#x is %#x; want %#x", way, n, offset, at, got, image[at])
+					}
+				}
+			}
+		}
+	}
+}
+
 // The guest finds out the size of a BAR, moves it and switches it on and off.
 func TestBAR(t *testing.T) {
 	regs := &cells{}
