@@ -90,83 +90,81 @@ type processor struct {
 // instruction after the other; its memory, devices and rings, as they move; and
 // what is typed.
 func TestExplore(t *testing.T) {
-	attempts(t, func() {
-		v := serve(t)
-		p := explored(t, v)
-		response, err := http.Get(p.url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer response.Body.Close()
-		if html, err := io.ReadAll(response.Body); err != nil || response.StatusCode != http.StatusOK || !strings.Contains(string(html), "app.js") {
-			t.Errorf("the page: %s, %v\n%s", response.Status, err, html)
-		}
+	v := serve(t)
+	p := explored(t, v)
+	response, err := http.Get(p.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if html, err := io.ReadAll(response.Body); err != nil || response.StatusCode != http.StatusOK || !strings.Contains(string(html), "app.js") {
+		t.Errorf("the page: %s, %v\n%s", response.Status, err, html)
+	}
 
-		// A guest with nothing to do is held in its kernel.
-		p.ask(control.Request{Command: control.Pause}, nil)
-		var at processor
+	// A guest with nothing to do is held in its kernel.
+	p.ask(control.Request{Command: control.Pause}, nil)
+	var at processor
+	p.inspect("processor", &at)
+	if at.Bits != 64 || len(at.Code) == 0 || !regexp.MustCompile(`idle|halt|hlt`).MatchString(at.Code[0].Symbol) {
+		t.Errorf("an idle guest is at %+v", at)
+	}
+	p.ask(control.Request{Command: control.Resume}, nil)
+
+	// One that computes goes from instruction to instruction.
+	v.sh("(while :; do :; done) >/dev/null 2>&1 & echo $! >/run/busy; sleep 1")
+	p.ask(control.Request{Command: control.Pause}, nil)
+	been := map[string]bool{}
+	for range 20 {
+		p.ask(control.Request{Command: control.Step}, nil)
 		p.inspect("processor", &at)
-		if at.Bits != 64 || len(at.Code) == 0 || !regexp.MustCompile(`idle|halt|hlt`).MatchString(at.Code[0].Symbol) {
-			t.Errorf("an idle guest is at %+v", at)
-		}
-		p.ask(control.Request{Command: control.Resume}, nil)
+		been[at.Next] = true
+	}
+	if len(been) < 5 {
+		t.Errorf("20 steps lead to %d instructions: %v", len(been), been)
+	}
+	p.ask(control.Request{Command: control.Resume}, nil)
+	v.sh("kill $(cat /run/busy)")
 
-		// One that computes goes from instruction to instruction.
-		v.sh("(while :; do :; done) >/dev/null 2>&1 & echo $! >/run/busy; sleep 1")
-		p.ask(control.Request{Command: control.Pause}, nil)
-		been := map[string]bool{}
-		for range 20 {
-			p.ask(control.Request{Command: control.Step}, nil)
-			p.inspect("processor", &at)
-			been[at.Next] = true
-		}
-		if len(been) < 5 {
-			t.Errorf("20 steps lead to %d instructions: %v", len(been), been)
-		}
-		p.ask(control.Request{Command: control.Resume}, nil)
-		v.sh("kill $(cat /run/busy)")
+	var ring struct {
+		Size           int
+		AvailableIndex int `json:"available_index"`
+		UsedIndex      int `json:"used_index"`
+	}
+	disk := control.Request{Command: control.Inspect, What: "rings", Device: "virtio-blk0"}
+	p.ask(disk, &ring)
+	before := ring
+	v.sh("dd if=/dev/vda of=/dev/null bs=1M count=4 iflag=direct status=none")
+	p.ask(disk, &ring)
+	if ring.Size == 0 || ring.UsedIndex == before.UsedIndex || ring.UsedIndex != ring.AvailableIndex {
+		t.Errorf("the disk's ring, before and after reading: %+v, %+v", before, ring)
+	}
 
-		var ring struct {
-			Size           int
-			AvailableIndex int `json:"available_index"`
-			UsedIndex      int `json:"used_index"`
-		}
-		disk := control.Request{Command: control.Inspect, What: "rings", Device: "virtio-blk0"}
-		p.ask(disk, &ring)
-		before := ring
-		v.sh("dd if=/dev/vda of=/dev/null bs=1M count=4 iflag=direct status=none")
-		p.ask(disk, &ring)
-		if ring.Size == 0 || ring.UsedIndex == before.UsedIndex || ring.UsedIndex != ring.AvailableIndex {
-			t.Errorf("the disk's ring, before and after reading: %+v, %+v", before, ring)
-		}
+	var regions []struct{ Size, Touched int64 }
+	p.inspect("touched", &regions)
+	touched := int64(0)
+	for _, r := range regions {
+		touched += r.Touched
+	}
+	if touched < 32*mib || touched > 512*mib {
+		t.Errorf("touched: %d MiB", touched/mib)
+	}
+	var devices []struct{ Name string }
+	p.inspect("devices", &devices)
+	if text := fmt.Sprint(devices); !strings.Contains(text, "COM1") || !strings.Contains(text, "APIC") {
+		t.Errorf("devices: %s", text)
+	}
 
-		var regions []struct{ Size, Touched int64 }
-		p.inspect("touched", &regions)
-		touched := int64(0)
-		for _, r := range regions {
-			touched += r.Touched
+	// What is typed arrives, and what is answered is shown.
+	p.ask(control.Request{Command: control.Type, Text: "\"echo it is $((6*7))\"\n"}, nil)
+	var console struct{ Text string }
+	for range 100 {
+		if p.inspect("console", &console); strings.Contains(console.Text, "it is 42") {
+			break
 		}
-		if touched < 32*mib || touched > 512*mib {
-			t.Errorf("touched: %d MiB", touched/mib)
-		}
-		var devices []struct{ Name string }
-		p.inspect("devices", &devices)
-		if text := fmt.Sprint(devices); !strings.Contains(text, "COM1") || !strings.Contains(text, "APIC") {
-			t.Errorf("devices: %s", text)
-		}
-
-		// What is typed arrives, and what is answered is shown.
-		p.ask(control.Request{Command: control.Type, Text: "\"echo it is $((6*7))\"\n"}, nil)
-		var console struct{ Text string }
-		for range 100 {
-			if p.inspect("console", &console); strings.Contains(console.Text, "it is 42") {
-				break
-			}
-			time.Sleep(200 * time.Millisecond)
-		}
-		if !strings.Contains(console.Text, "it is 42") {
-			t.Errorf("the console: %q", console.Text)
-		}
-		v.powerOff()
-	})
+		time.Sleep(200 * time.Millisecond)
+	}
+	if !strings.Contains(console.Text, "it is 42") {
+		t.Errorf("the console: %q", console.Text)
+	}
+	v.powerOff()
 }

@@ -18,48 +18,12 @@ import (
 	"vmm/control"
 )
 
-// transports runs a test with each transport of virtio devices, and again when
-// the emulated processor has spoilt it.
+// transports runs a test with each transport of virtio devices.
 func transports(t *testing.T, test func(t *testing.T, transport string)) {
 	for _, transport := range []string{"pci", "mmio"} {
-		t.Run(transport, func(t *testing.T) {
-			attempts(t, func() { test(t, transport) })
-		})
+		t.Run(transport, func(t *testing.T) { test(t, transport) })
 	}
 }
-
-// attempts runs a test until the emulated processor does it no wrong, up to
-// three times.
-func attempts(t *testing.T, test func()) {
-	for range 3 {
-		why := spoilt(test)
-		if why == "" {
-			return
-		}
-		fmt.Printf("%s: the emulated processor %s; once more\n", t.Name(), why)
-	}
-	t.Fatal("the emulated processor spoils it each time")
-}
-
-// spoilt runs a test, and says what the emulated processor did to its guest, if
-// that was how it ended.
-func spoilt(test func()) (why string) {
-	defer func() {
-		if p := recover(); p != nil {
-			f, ok := p.(fault)
-			if !ok {
-				panic(p)
-			}
-			why = string(f)
-		}
-	}()
-	test()
-	return ""
-}
-
-// fault is the panic that ends a test whose guest was lost to the emulated
-// processor.
-type fault string
 
 // vm is a running vmm with a guest in it.
 type vm struct {
@@ -191,17 +155,10 @@ func (v *vm) await(pattern string, from int, timeout time.Duration) []string {
 	}
 }
 
-// fail ends the test, with what there is to see: or the attempt, when it is
-// the emulated processor that failed.
+// fail ends the test, with what there is to see.
 func (v *vm) fail(why string) {
 	v.t.Helper()
-	r := v.stop(syscall.SIGTERM)
-	if inLab() {
-		if wrong := r.emulator(); wrong != "" {
-			panic(fault(wrong))
-		}
-	}
-	v.t.Fatalf("%s\nstandard error: %s\nthe end of the console:\n%s", why, r.err, tail(r.out))
+	v.stop(syscall.SIGTERM).fail(v.t, why)
 }
 
 // stop sends vmm a signal and waits for its end.

@@ -9,8 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"regexp"
-	"strconv"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -62,63 +61,27 @@ func inLab() bool {
 // run runs vmm boot and expects an exit status.
 func run(t testing.TB, want int, input *typed, args ...string) result {
 	t.Helper()
-	for attempt := 1; ; attempt++ {
-		r := once(t, input, args...)
-		if r.status == want {
-			return r
-		}
-		if attempt < 3 && inLab() {
-			if why := r.emulator(); why != "" {
-				fmt.Printf("%s: the emulated processor %s; once more\n", t.Name(), why)
-				continue
-			}
-		}
-		t.Fatalf("exit status %d; want %d\nstandard error: %s\nthe end of the console:\n%s", r.status, want, r.err, tail(r.out))
+	r := once(t, input, args...)
+	if r.status != want {
+		r.fail(t, fmt.Sprintf("exit status %d; want %d", r.status, want))
 	}
+	return r
 }
 
-// emulator is what the lab's processor did wrong to the guest, or "". A guest
-// may trap at a breakpoint that its kernel had already patched over again, on
-// another processor: the emulation keeps running what it had translated.
-func (r result) emulator() string {
-	switch {
-	case r.leaked():
-		return "lost the guest's instruction pointer"
-	case strings.Contains(r.out, "Oops: int3"):
-		return "ran code that the guest had replaced"
-	}
-	return ""
-}
-
-// leaked reports whether a vCPU was left at the instruction of the host's KVM
-// that follows VMRUN. No monitor puts it there: it is where the host goes on,
-// and QEMU's emulation of AMD-V, under load, has been seen to save it as the
-// guest's own. The guest is lost then, and says nothing about vmm. It may also
-// end in a triple fault, after which KVM on AMD shows the registers of a reset.
-// See tests/lab/README.md.
-func (r result) leaked() bool {
-	if r.report.Message == "triple fault" && strings.Contains(r.err, `"rip":"0xfff0"`) {
-		return true
-	}
-	symbols, err := os.ReadFile("/proc/kallsyms")
-	if err != nil {
-		return false
-	}
-	m := regexp.MustCompile(`(?m)^([0-9a-f]+) . __svm_vcpu_run\b`).FindSubmatch(symbols)
-	if m == nil {
-		return false
-	}
-	start, err := strconv.ParseUint(string(m[1]), 16, 64)
-	if err != nil {
-		return false
-	}
-	const size = 0x200 // bytes of that function, or a few more
-	for _, m := range regexp.MustCompile(`rip"?[=:]"?0x([0-9a-f]+)`).FindAllStringSubmatch(r.err, -1) {
-		if rip, err := strconv.ParseUint(m[1], 16, 64); err == nil && rip-start < size {
-			return true
+// fail ends the test, with what there is to see of a machine; all of it is kept
+// in files where VMM_FAILURES says.
+func (r result) fail(t testing.TB, why string) {
+	t.Helper()
+	kept := ""
+	if dir := os.Getenv("VMM_FAILURES"); dir != "" {
+		path := filepath.Join(dir, strings.NewReplacer("/", ".", " ", "_").Replace(t.Name()))
+		err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(path+".console", []byte(r.out), 0o644), os.WriteFile(path+".report", []byte(r.err), 0o644))
+		kept = fmt.Sprintf("\nall of both is in %s.console and .report", path)
+		if err != nil {
+			kept = "\n" + err.Error()
 		}
 	}
-	return false
+	t.Fatalf("%s\nstandard error: %s\nthe end of the console:\n%s%s", why, r.err, tail(r.out), kept)
 }
 
 // typed is input for the console, sent when the guest has written a word:
