@@ -20,6 +20,7 @@ type cpu struct {
 	asking place
 	// running is set from the start of the vCPU's goroutine to its end.
 	running atomic.Bool
+	known   known // the registers at the last exit, of a machine that is watched
 	// inside is set while the vCPU may execute the guest's instructions.
 	inside atomic.Bool
 	// sampled is set when the profile wants to know where the vCPU is.
@@ -98,6 +99,10 @@ func (c *cpu) loop(m *Machine) {
 		if t != nil {
 			t.entering(c)
 		}
+		watched := m.timeline != nil || m.probes.Used()
+		if watched {
+			c.wantRegisters()
+		}
 		var exit kvm.Exit
 		err := c.probes.Prepare()
 		if err == nil {
@@ -109,6 +114,9 @@ func (c *cpu) loop(m *Machine) {
 			return
 		}
 		c.exits.Add(1)
+		if watched {
+			c.note(exit)
+		}
 		if t != nil {
 			t.left(c, m, exit)
 		}

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"strings"
+	"time"
 
 	"vmm/kvm"
 	"vmm/trace"
@@ -29,6 +31,11 @@ type Crash struct {
 	// Unemulated says that KVM's emulator lacks the instruction. On a host whose
 	// KVM interprets a guest's kernel that is to be expected of many.
 	Unemulated bool `json:"unemulated,omitempty"`
+	// Lost says why there are no registers, where KVM has not kept them.
+	Lost string `json:"registers_lost,omitempty"`
+	// Known are the registers at the exit before, of a machine with a timeline or
+	// with probes.
+	Known *Known `json:"last_known,omitempty"`
 	// LastAccess is the last access that the vCPU asked vmm for.
 	LastAccess string `json:"last_exit,omitempty"`
 }
@@ -48,17 +55,28 @@ type Registers struct {
 // MarshalJSON writes the registers by the names that the manuals give them, in
 // hexadecimal: numbers of 64 bits are more than most readers of JSON hold.
 func (r *Registers) MarshalJSON() ([]byte, error) {
-	values := map[string]uint64{
+	values := general(r.Regs)
+	maps.Copy(values, map[string]uint64{
+		"cr0": r.CR0, "cr2": r.CR2, "cr3": r.CR3, "cr4": r.CR4, "efer": r.EFER,
+		"cs": uint64(r.CS.Selector), "ss": uint64(r.SS.Selector), "ds": uint64(r.DS.Selector),
+		"es": uint64(r.ES.Selector), "fs": uint64(r.FS.Selector), "gs": uint64(r.GS.Selector),
+		"fs_base": r.FS.Base, "gs_base": r.GS.Base, "gdt_base": r.GDT.Base, "idt_base": r.IDT.Base,
+	})
+	return marshalHex(values)
+}
+
+// general are the general-purpose registers by name.
+func general(r kvm.Regs) map[string]uint64 {
+	return map[string]uint64{
 		"rip": r.RIP, "rflags": r.RFLAGS,
 		"rax": r.RAX, "rbx": r.RBX, "rcx": r.RCX, "rdx": r.RDX,
 		"rsi": r.RSI, "rdi": r.RDI, "rsp": r.RSP, "rbp": r.RBP,
 		"r8": r.R8, "r9": r.R9, "r10": r.R10, "r11": r.R11,
 		"r12": r.R12, "r13": r.R13, "r14": r.R14, "r15": r.R15,
-		"cr0": r.CR0, "cr2": r.CR2, "cr3": r.CR3, "cr4": r.CR4, "efer": r.EFER,
-		"cs": uint64(r.CS.Selector), "ss": uint64(r.SS.Selector), "ds": uint64(r.DS.Selector),
-		"es": uint64(r.ES.Selector), "fs": uint64(r.FS.Selector), "gs": uint64(r.GS.Selector),
-		"fs_base": r.FS.Base, "gs_base": r.GS.Base, "gdt_base": r.GDT.Base, "idt_base": r.IDT.Base,
 	}
+}
+
+func marshalHex(values map[string]uint64) ([]byte, error) {
 	text := make(map[string]string, len(values))
 	for name, v := range values {
 		text[name] = fmt.Sprintf("%#x", v)
@@ -76,6 +94,11 @@ func (c *cpu) report(m *Machine, reason string) *Crash {
 	}
 	sregs, err := c.vcpu.Sregs()
 	if err != nil {
+		return crash
+	}
+	if reset(regs, sregs) {
+		crash.Lost = lostRegisters
+		crash.Known = c.known.before(time.Now())
 		return crash
 	}
 	crash.Registers = &Registers{regs, sregs}
@@ -132,12 +155,12 @@ func mode(s kvm.Sregs) int {
 func (c *Crash) WriteTo(w io.Writer) (int64, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "the guest crashed: %s\n", c.Reason)
+	if c.Lost != "" {
+		c.writeLost(&b)
+	}
 	if r := c.Registers; r != nil {
 		fmt.Fprintf(&b, "  vcpu %d  rip %04x:%016x  rflags %08x\n", c.CPU, r.CS.Selector, r.RIP, r.RFLAGS)
-		fmt.Fprintf(&b, "  rax %016x  rbx %016x  rcx %016x  rdx %016x\n", r.RAX, r.RBX, r.RCX, r.RDX)
-		fmt.Fprintf(&b, "  rsi %016x  rdi %016x  rsp %016x  rbp %016x\n", r.RSI, r.RDI, r.RSP, r.RBP)
-		fmt.Fprintf(&b, "  r8  %016x  r9  %016x  r10 %016x  r11 %016x\n", r.R8, r.R9, r.R10, r.R11)
-		fmt.Fprintf(&b, "  r12 %016x  r13 %016x  r14 %016x  r15 %016x\n", r.R12, r.R13, r.R14, r.R15)
+		writeGeneral(&b, r.Regs)
 		fmt.Fprintf(&b, "  cr0 %08x  cr2 %016x  cr3 %016x  cr4 %08x  efer %04x\n", r.CR0, r.CR2, r.CR3, r.CR4, r.EFER)
 		insn := c.Insn
 		if insn == "" {
@@ -148,6 +171,13 @@ func (c *Crash) WriteTo(w io.Writer) (int64, error) {
 	}
 	n, err := io.WriteString(w, b.String())
 	return int64(n), err
+}
+
+func writeGeneral(w io.Writer, r kvm.Regs) {
+	fmt.Fprintf(w, "  rax %016x  rbx %016x  rcx %016x  rdx %016x\n", r.RAX, r.RBX, r.RCX, r.RDX)
+	fmt.Fprintf(w, "  rsi %016x  rdi %016x  rsp %016x  rbp %016x\n", r.RSI, r.RDI, r.RSP, r.RBP)
+	fmt.Fprintf(w, "  r8  %016x  r9  %016x  r10 %016x  r11 %016x\n", r.R8, r.R9, r.R10, r.R11)
+	fmt.Fprintf(w, "  r12 %016x  r13 %016x  r14 %016x  r15 %016x\n", r.R12, r.R13, r.R14, r.R15)
 }
 
 // logProcessors says what each processor was doing when it was stopped.

@@ -38,6 +38,10 @@ func (c *cpu) resumed() {}
 
 func (c *cpu) wantRegisters() {}
 
+type known struct{}
+
+func (c *cpu) note(kvm.Exit) {}
+
 func (c *cpu) details(*Machine, kvm.Exit) {}
 
 type codePlace struct{}

@@ -111,7 +111,11 @@ type Set struct {
 
 	// version counts the changes that the vCPUs have to be told of.
 	version atomic.Uint32
+	used    atomic.Bool // there has been a probe
 }
+
+// Used reports whether there has been a probe in the set.
+func (s *Set) Used() bool { return s.used.Load() }
 
 // NewSet returns a set without probes. See Set for what alone and kick do.
 func NewSet(mem *memory.Guest, alone func(*kvm.VCPU) (release func()), kick func()) *Set {
@@ -129,6 +133,7 @@ func NewSet(mem *memory.Guest, alone func(*kvm.VCPU) (release func()), kick func
 func (s *Set) Insert(p *Probe) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.used.Store(true)
 	if p.Kind == Hardware {
 		if p.Watch != Execution && (bits.OnesCount8(p.Size) != 1 || p.Size > 8 || p.Addr%uint64(p.Size) != 0) {
 			return fmt.Errorf("probe at %#x: a debug register watches 1, 2, 4 or 8 bytes, aligned to that, and not %d", p.Addr, p.Size)

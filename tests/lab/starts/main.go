@@ -56,7 +56,7 @@ func main() {
 }
 
 func count(name, assets, keep string, rounds, atOnce int) (lost int64, err error) {
-	tree, err := cgroup.New()
+	tree, err := cgroup.New(fmt.Sprintf("starts-%d", os.Getpid()), nil)
 	if err != nil {
 		return 0, err
 	}
