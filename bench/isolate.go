@@ -23,8 +23,12 @@ func (h *host) planIsolation(s *subject) []*trial {
 	}}
 }
 
-// requests are made while the system calls are traced.
-const requests = 50
+// requests are made while the system calls are traced, within a time: strace writes
+// as long as the workload makes calls.
+const (
+	requests    = 50
+	exerciseFor = 2 * time.Minute
+)
 
 // trialIsolation looks at the fence around the workload, and then at the system
 // calls of another instance under strace, which takes that down a little.
@@ -118,7 +122,9 @@ func (h *host) trialCalls(ctx context.Context, r *recorder, s *subject) (err err
 	if err != nil {
 		return errors.Join(fmt.Errorf("under strace: %w", err), end())
 	}
-	threads, err := h.exercise(ctx, i)
+	exercise, cancel := context.WithTimeout(ctx, exerciseFor)
+	threads, err := h.exercise(exercise, i)
+	cancel()
 	// It ends with what it traces, or is told to, and has written everything then.
 	if err := errors.Join(err, i.close(), end()); err != nil {
 		return err

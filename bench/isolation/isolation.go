@@ -67,7 +67,8 @@ func parseCall(line string) (tid int, name string, ok bool) {
 		return 0, "", false
 	}
 	name, _, ok = strings.Cut(strings.TrimSpace(rest), "(")
-	if !ok || name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+	// A number that is no system call's is written as one: a program can make up any.
+	if !ok || name == "" || strings.HasPrefix(name, "syscall_0x") || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
 		return 0, "", false
 	}
 	return tid, name, true

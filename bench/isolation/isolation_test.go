@@ -17,6 +17,7 @@ func TestCalls(t *testing.T) {
 10    wait4(-1,  <unfinished ...>
 11    <... read resumed>"", 4096)     = 17
 12    epoll_wait(4, ...) = 1
+12    syscall_0x1234(0x1, 0x2) = -1 ENOSYS (Function not implemented)
 11    --- SIGTERM {si_signo=SIGTERM} ---
 11    +++ exited with 0 +++
 `
