@@ -223,7 +223,7 @@ func beside(pid int, ram int) (int, error) {
 	return total, nil
 }
 
-// A guest that fills every queue of every device, over and over, in a dozen shapes.
+// A guest that fills every queue of every device, over and over, in eight shapes.
 func TestGuest(t *testing.T) {
 	if _, err := os.Stat("/dev/kvm"); err != nil {
 		if os.Getenv("VMM_REQUIRE_KVM") != "" {
@@ -233,7 +233,7 @@ func TestGuest(t *testing.T) {
 	}
 	const (
 		ram    = 96 * 1024
-		rounds = 12
+		rounds = 8
 		// Three disks and one each of all others: docs/security.md.
 		most     = 96 << 10
 		patience = 2 * time.Minute
