@@ -53,7 +53,6 @@ var bounded = map[string]string{
 	"netdev/usernet/gateway.go: header.EthernetMinimumSize + 65535":           "a constant",
 	"share/budget.go: workers":                                                "MaxWorkers",
 	"share/ninep/xattr.go: n":                                                 "MaxAttribute, and the budget of the machine",
-	"share/node.go: unix.PathMax":                                             "a constant",
 	"uring/uring_unsafe.go: int(p.sqEntries) * int(unsafe.Sizeof(request{}))": "what the kernel says of a ring for one queue",
 	"uring/uring_unsafe.go: int(size)":                                        "what the kernel says of a ring for one queue",
 }
@@ -90,6 +89,9 @@ func fixed(size ast.Expr, constants map[string]bool) bool {
 		return true
 	case *ast.Ident:
 		return constants[e.Name]
+	case *ast.SelectorExpr:
+		x, ok := e.X.(*ast.Ident)
+		return ok && x.Name == "unix" // its constants
 	case *ast.ParenExpr:
 		return fixed(e.X, constants)
 	case *ast.BinaryExpr:
