@@ -156,7 +156,8 @@ func TestEveryQueue(t *testing.T) {
 	round := func(i, readable int) {
 		d := drivers[i]
 		d.SetUp(^virtio.Features(0))
-		d.Flood(d.Out(append(devices[i].head, make([]byte, max(0, 16-len(devices[i].head)))...)), d.In(devices[i].piece), readable)
+		head := append(devices[i].head, make([]byte, max(0, 16-len(devices[i].head)))...)
+		d.Flood(d.Out(head), d.In(devices[i].piece), d.In(1), readable)
 	}
 	for i, f := range devices {
 		drivers[i] = virtiotest.NewLogged(t, f.device, slog.New(slog.DiscardHandler))

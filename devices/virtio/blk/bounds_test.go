@@ -2,6 +2,7 @@ package blk_test
 
 import (
 	"bytes"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -12,8 +13,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vmm/devices/virtio"
 	"vmm/devices/virtio/blk"
 	"vmm/devices/virtio/virtiotest"
+	"vmm/disk"
 	"vmm/memory"
 )
 
@@ -277,5 +280,64 @@ func TestOfferedAgain(t *testing.T) {
 		if status, n := do(d, in, 0, page); status != ok || n != 4097 || strings.Trim(string(mem), "\x55") != "" {
 			t.Fatalf("the next driver's read: status %d, %d bytes", status, n)
 		}
+	}
+}
+
+// A guest that makes its disk look like another format gets an error, whichever way
+// the write takes, and the user a line; with the format named, it is the guest's
+// affair.
+func TestMagic(t *testing.T) {
+	for name, tt := range map[string]struct {
+		direct   bool
+		format   disk.Format
+		features virtio.Features
+		want     byte
+	}{
+		"cached":          {false, "", allFeatures, ioErr},
+		"written through": {false, "", 0, ioErr},
+		"direct":          {true, "", allFeatures, ioErr},
+		"named":           {false, disk.FormatRaw, allFeatures, ok},
+		"named, direct":   {true, disk.FormatRaw, allFeatures, ok},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(".", "testdata-magic") // tmpfs has no O_DIRECT everywhere
+			if err := os.WriteFile(path, make([]byte, diskSize), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			defer os.Remove(path)
+			image, err := disk.Open(disk.Config{Path: path, Direct: tt.direct, Format: tt.format})
+			if err != nil {
+				t.Fatal(err)
+			}
+			device, err := blk.New(blk.Config{Image: image, Close: image.Close, Name: "test.img"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var log bytes.Buffer
+			d := virtiotest.NewLogged(t, device, slog.New(slog.NewTextHandler(&log, nil)))
+			d.SetUp(tt.features)
+			addr := d.Alloc(4096, 4096)
+			mem, err := d.Memory.Slice(addr, 4096)
+			if err != nil {
+				t.Fatal(err)
+			}
+			copy(mem, "QFI\xfb\x00\x00\x00\x03")
+			for range 3 {
+				if status, _ := do(d, out, 0, virtiotest.Buffer{Addr: addr, Data: mem}); status != tt.want {
+					t.Errorf("status %d; want %d", status, tt.want)
+				}
+			}
+			if status, _ := do(d, out, 8, virtiotest.Buffer{Addr: addr, Data: mem}); status != ok {
+				t.Errorf("elsewhere: status %d", status)
+			}
+			d.Reset()
+			want := 0
+			if tt.want == ioErr {
+				want = 1
+			}
+			if n := strings.Count(log.String(), "format=raw"); n != want {
+				t.Errorf("the user hears:\n%s", &log)
+			}
+		})
 	}
 }

@@ -336,15 +336,18 @@ func (d *Driver) WaitStatus(bit uint32) {
 
 // Flood makes every queue full of the longest chains that the device takes, by way of
 // indirect tables: each with a number of pieces for the device to read, the first of
-// which is head, and the others for it to write, all of them the same memory. Nothing
-// takes them back out.
-func (d *Driver) Flood(head, data Buffer, readable int) {
+// which is head, and the others for it to write, the last of which is tail; those
+// between are all the same memory. Nothing takes them back out.
+func (d *Driver) Flood(head, data, tail Buffer, readable int) {
 	for i, r := range d.Rings {
 		table := d.In(16 * r.Size)
 		for k := range uint16(r.Size) {
 			b, flags := data, uint16(0)
-			if k == 0 && readable > 0 {
+			switch {
+			case k == 0 && readable > 0:
 				b = head
+			case int(k) == r.Size-1:
+				b = tail
 			}
 			if int(k) >= readable {
 				flags |= Write
