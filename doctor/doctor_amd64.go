@@ -1,8 +1,6 @@
 package doctor
 
 import (
-	"math"
-
 	"golang.org/x/sys/unix"
 
 	"vmm/kvm"
@@ -69,6 +67,21 @@ const (
 // native reports whether a guest's kernel runs on the processor itself.
 func (s Speed) native() bool { return s.KernelMIPS*interpreted > s.UserMIPS && s.KernelMIPS > 20 }
 
+// interprets reports whether kernel mode is that much slower than user mode. A host
+// that is slow in both, as an emulated one, does not interpret; and one measurement
+// may have been interrupted.
+func interprets(system *kvm.System) bool {
+	const times = 3
+	for range times {
+		kernel, kerr := speed(system, 0)
+		user, uerr := speed(system, 3)
+		if kerr != nil || uerr != nil || kernel*interpreted > user {
+			return false
+		}
+	}
+	return true
+}
+
 // Interpreted measures, in a few milliseconds, whether this host's KVM interprets
 // a guest's kernel, and says what that means and what to do; "" if it does not, or
 // if that can't be found out.
@@ -78,18 +91,9 @@ func Interpreted() string {
 		return ""
 	}
 	defer system.Close()
-	measured := make(chan Speed)
-	go func() { // on a thread that ends with it
-		var s Speed
-		var kernel, user error
-		s.KernelMIPS, kernel = speed(system, 0)
-		s.UserMIPS, user = speed(system, 3)
-		if kernel != nil || user != nil {
-			s = Speed{KernelMIPS: math.MaxFloat64}
-		}
-		measured <- s
-	}()
-	if s := <-measured; s.native() {
+	found := make(chan bool)
+	go func() { found <- interprets(system) }() // on a thread that ends with it
+	if !<-found {
 		return ""
 	}
 	return "this host's KVM " + problemInterpreted + " (see 'vmm doctor'); " + fixInterpreted

@@ -44,7 +44,8 @@ func TestRun(t *testing.T) {
 		t.Error("nothing to do about an interpreted kernel mode")
 	}
 
-	if advice := Interpreted(); (advice == "") != r.KernelModeNative || advice != "" && !strings.Contains(advice, r.Fix) {
+	// A host that is slow in all things does not interpret.
+	if advice := Interpreted(); advice != "" && (r.KernelModeNative || !strings.Contains(advice, r.Fix)) {
 		t.Errorf("Interpreted = %q; the report has %v, %q", advice, r.KernelModeNative, r.Fix)
 	}
 
