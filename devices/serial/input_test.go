@@ -29,7 +29,9 @@ func TestReceiveWaitsForAListener(t *testing.T) {
 	}{
 		{"after reset", func(guest) {}, 0},
 		{"interrupt enabled, not connected", func(g guest) { g.out(regIER, ierReceived) }, 1},
-		{"probes", func(g guest) { g.out(regIER, ierMask) }, 0},
+		{"probes", func(g guest) { g.out(regIER, ierMask); g.in(regIER) }, 0},
+		{"has probed", func(g guest) { g.out(regIER, ierMask); g.in(regIER); g.out(regIER, 0); g.in(regLSR) }, 0},
+		{"enables all interrupts, and serves the first", func(g guest) { g.out(regIER, ierMask); g.in(regIIR) }, 1},
 		{"all interrupts enabled and connected", func(g guest) { g.out(regIER, ierMask); g.out(regMCR, mcrOut2) }, 1},
 		{"interrupt connected, not enabled", func(g guest) { g.out(regMCR, mcrOut2) }, 0},
 		{"interrupt enabled and connected", func(g guest) { g.listen(0) }, 1},

@@ -58,6 +58,10 @@ type state struct {
 	count    int // of received, oldest first
 
 	polls int // consecutive reads of the line status
+
+	// probing: the guest has enabled all interrupts, which may be to see whether
+	// there is a chip that remembers, and has done nothing else since.
+	probing bool
 }
 
 // New returns a port that drives irq and sends to out. A Write to out may
@@ -79,7 +83,8 @@ var _ devices.Device = (*Port)(nil)
 // opens the port, and what was typed or piped in before that would be gone. A
 // guest listens when the interrupt for received bytes is enabled, or else when it
 // polls the line status and does nothing between. A kernel that probes for the
-// chip enables all four interrupts for a moment, without OUT2.
+// chip enables all four interrupts for a moment, without OUT2, and does nothing else
+// before it disables them.
 func (p *Port) Receive(data []byte) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -110,7 +115,7 @@ func (s *state) listening() bool {
 	switch {
 	case s.mcr&mcrLoop != 0:
 		return false // the receiver is connected to the transmitter
-	case s.ier&ierReceived != 0 && (s.ier != ierMask || s.mcr&mcrOut2 != 0):
+	case s.ier&ierReceived != 0 && !s.probing:
 		return !s.stopped
 	}
 	return s.polls >= pollReads
@@ -139,6 +144,7 @@ func (p *Port) read(offset uint64, data []byte) {
 		s.polls = 0
 	}
 	latch := s.lcr&lcrDLAB != 0
+	p.probed(offset)
 	switch offset {
 	case regData:
 		if latch {
@@ -187,6 +193,7 @@ func (p *Port) write(offset uint64, data []byte) {
 	s := &p.state
 	s.polls = 0
 	latch := s.lcr&lcrDLAB != 0
+	p.probed(offset)
 	if offset == regData && !latch {
 		loop := s.mcr&mcrLoop != 0
 		p.mu.Unlock()
@@ -208,6 +215,7 @@ func (p *Port) write(offset uint64, data []byte) {
 			s.transmitPending = true
 		}
 		s.ier = v & ierMask
+		s.probing = s.ier == ierMask && s.mcr&mcrOut2 == 0
 		if s.listening() {
 			p.signalReady()
 		}
@@ -221,6 +229,15 @@ func (p *Port) write(offset uint64, data []byte) {
 		s.scr = v
 	}
 	p.update()
+}
+
+// probed notes an access to a register: any other than the interrupt enable's ends
+// what may have been a probe.
+func (p *Port) probed(offset uint64) {
+	if s := &p.state; s.probing && offset != regIER {
+		s.probing = false
+		p.signalReady()
+	}
 }
 
 // transmit sends a byte: out, or in loopback mode to the receiver.
