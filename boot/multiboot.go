@@ -91,14 +91,17 @@ func (img *Image) parseMultiboot(head []byte) error {
 	h, at, ok := findMultiboot(head)
 	addresses := h.Flags&multibootAddresses != 0
 	isELF32 := img.ELF != nil && img.ELF.Class == elf.ELFCLASS32
+	isELF64 := img.ELF != nil && !isELF32
 	switch unknown := h.Flags & multibootMust &^ multibootKnown; {
 	case !ok:
 		return nil
-	case img.ELF != nil && !isELF32 && !addresses:
-		return nil // a 64-bit ELF file has no place in the specification
+	case isELF64 && unknown != 0:
+		return nil // it may have another way in
 	case unknown != 0:
 		return fmt.Errorf("its Multiboot header asks for what vmm does not have: flags %#x", unknown)
-	case isELF32:
+	case isELF32, isELF64 && !addresses:
+		// The specification speaks of 32 bits; GRUB takes a 64-bit file, too, and
+		// enters it as it enters any.
 		img.Multiboot = img.ELF
 		return img.ELF.checkSegments()
 	case !addresses:

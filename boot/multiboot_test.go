@@ -54,8 +54,8 @@ func TestMultiboot(t *testing.T) {
 		{"flat", flat(func(*multibootHeader) {}), memory.Range{Start: 1 << 20, Size: size}, 1<<20 + 96, 0},
 		{"flat, with an end", flat(func(h *multibootHeader) { h.LoadEndAddr, h.BSSEndAddr = 1<<20+200, 2<<20 }), memory.Range{Start: 1 << 20, Size: 1 << 20}, 1<<20 + 96, 0},
 		{"flat, from the header on", flat(func(h *multibootHeader) { h.HeaderAddr = h.LoadAddr }), memory.Range{Start: 1 << 20, Size: size - 64}, 1<<20 + 96, 64},
-		// A 64-bit ELF file is none to the specification; its header says all.
-		{"64-bit ELF", elf32(t, elf.ELFCLASS64, multibootAt(t, 8, flatHeader(), make([]byte, 64))), memory.Range{Start: 1 << 20, Size: 160}, 1<<20 + 96, 64},
+		{"64-bit ELF", elf32(t, elf.ELFCLASS64, multibootAt(t, 0, multibootHeader{Flags: 3}, make([]byte, 64))), memory.Range{Start: 4 << 20, Size: 1 << 20}, 4<<20 + 32, 64 + 56},
+		{"64-bit ELF with addresses in the header", elf32(t, elf.ELFCLASS64, multibootAt(t, 8, flatHeader(), make([]byte, 64))), memory.Range{Start: 1 << 20, Size: 160}, 1<<20 + 96, 64},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -83,6 +83,24 @@ func TestMultiboot(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A flat kernel below 1 MiB is loaded there, and told of elsewhere.
+func TestMultibootBelow1MiB(t *testing.T) {
+	h := flatHeader()
+	h.HeaderAddr, h.LoadAddr, h.EntryAddr = 0x2040, 0x2000, 0x2060
+	file := multibootAt(t, 64, h, bytes.Repeat([]byte{0xf4}, 4096))
+	mem := newGuest(t, 32<<20)
+	img := parse(t, file)
+	img.Name = "/somewhere/kernel.elf"
+	e, err := start(img, mem, Params{Cmdline: "one two", Initrd: initrd(5000)})
+	if err != nil || e.RIP != 0x2060 || e.RBX == startInfoAddr {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	if got := bytesAt(t, mem, 0x2000, len(file)); !bytes.Equal(got, file) {
+		t.Error("the kernel is not all there")
+	}
+	checkMultibootInfo(t, mem, e)
 }
 
 // checkMultibootInfo reads the structure at the offsets that the specification
