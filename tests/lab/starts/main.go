@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 	"vmm/bench/load"
 	"vmm/bench/netlab"
 	"vmm/bench/runtime"
+	"vmm/bench/stats"
 )
 
 // patience is how long a machine may take to answer. Ten at once take a lab of two
@@ -42,9 +44,10 @@ func main() {
 	name := flag.String("runtime", "vm", "what to start: vm, vm-shared or qemu-microvm")
 	rounds := flag.Int("rounds", 1, "rounds")
 	atOnce := flag.Int("at-once", 1, "machines started in each")
+	beside := flag.Int("beside", 0, "machines that are started before the rounds, and idle beside them")
 	keep := flag.String("keep", ".", "`folder` for what lost machines printed")
 	flag.Parse()
-	lost, err := count(*name, *assets, *keep, *rounds, *atOnce)
+	lost, err := count(*name, *assets, *keep, *rounds, *atOnce, *beside)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "starts:", err)
 		os.Exit(2)
@@ -55,7 +58,7 @@ func main() {
 	}
 }
 
-func count(name, assets, keep string, rounds, atOnce int) (lost int64, err error) {
+func count(name, assets, keep string, rounds, atOnce, beside int) (lost int64, err error) {
 	tree, err := cgroup.New(fmt.Sprintf("starts-%d", os.Getpid()), nil)
 	if err != nil {
 		return 0, err
@@ -77,56 +80,96 @@ func count(name, assets, keep string, rounds, atOnce int) (lost int64, err error
 	if _, err := c.runtime.Find(); err != nil {
 		return 0, err
 	}
+	for range beside {
+		end, err := c.start()
+		if err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, end()) }()
+	}
+	if beside > 0 {
+		time.Sleep(settled)
+	}
+	var took []float64
 	for round := range rounds {
 		begin := time.Now()
 		var lostNow atomic.Int64
 		var starts sync.WaitGroup
 		for range atOnce {
 			starts.Go(func() {
-				if err := c.start(); err != nil {
+				end, err := c.start()
+				if err == nil {
+					err = end()
+				}
+				if err != nil {
 					lostNow.Add(1)
 					fmt.Printf("%s: lost in round %d: %v\n", name, round, strings.Join(strings.Fields(err.Error()), " "))
 				}
 			})
 		}
 		starts.Wait()
+		took = append(took, time.Since(begin).Seconds())
 		lost += lostNow.Load()
 		fmt.Printf("%s: round %d of %d: %.1f s, %d lost so far\n", name, round+1, rounds, time.Since(begin).Seconds(), lost)
 	}
+	fmt.Printf("%s: beside %d, %d at once: a round takes %.2f s (median)\n", name, beside, atOnce, stats.Quantile(took, 0.5))
 	return lost, nil
 }
 
-// start starts a machine, waits until it answers, and ends it.
-func (c *counter) start() (err error) {
+// settled is how long a machine takes to come to rest after it has answered.
+const settled = 10 * time.Second
+
+// start starts a machine, and waits until it answers. end ends it.
+func (c *counter) start() (end func() error, err error) {
+	var undo []func() error
+	end = func() (err error) {
+		for _, f := range slices.Backward(undo) {
+			err = errors.Join(err, f())
+		}
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, end())
+		}
+	}()
 	n := int(c.next.Add(1))
 	id := fmt.Sprintf("start-%d", n)
 	spec := runtime.Spec{Name: id, Tree: c.tree, Dir: filepath.Join(c.scratch, id)}
 	if err := os.Mkdir(spec.Dir, 0o700); err != nil {
-		return err
+		return end, err
 	}
-	defer os.RemoveAll(spec.Dir)
+	undo = append(undo, func() error { return os.RemoveAll(spec.Dir) })
 	if spec.Group, err = c.tree.Group(id); err != nil {
-		return err
+		return end, err
 	}
-	defer func() { err = errors.Join(err, spec.Group.Close()) }()
+	undo = append(undo, spec.Group.Close)
 	if spec.Endpoint, err = netlab.NewTap(n % netlab.MaxInstances); err != nil {
-		return err
+		return end, err
 	}
-	defer func() { err = errors.Join(err, spec.Endpoint.Close()) }()
+	undo = append(undo, spec.Endpoint.Close)
 	i, err := c.runtime.Start(spec)
 	if err != nil {
-		return err
+		return end, err
 	}
+	undo = append(undo, i.Close, func() error {
+		err := i.Stop(10 * time.Second)
+		if err != nil {
+			err = errors.Join(err, c.keepOutput(spec))
+		}
+		return err
+	})
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	wait := load.Wait{Addr: i.Addr, Path: c.app.Path, Each: 20 * time.Millisecond, Gone: i.Exited(), Heard: spec.Endpoint.Heard}
 	if _, err = wait.Ready(ctx); err != nil {
-		err = fmt.Errorf("%s does not answer: %w", id, err)
+		return end, errors.Join(fmt.Errorf("%s does not answer: %w", id, err), c.keepOutput(spec))
 	}
-	err = errors.Join(err, i.Stop(10*time.Second))
-	if err != nil {
-		output, _ := os.ReadFile(filepath.Join(spec.Dir, "output"))
-		err = errors.Join(err, i.Err(), os.WriteFile(filepath.Join(c.keep, id+".log"), output, 0o644))
-	}
-	return errors.Join(err, i.Close())
+	return end, nil
+}
+
+// keepOutput keeps what a machine has printed.
+func (c *counter) keepOutput(spec runtime.Spec) error {
+	output, err := os.ReadFile(filepath.Join(spec.Dir, "output"))
+	return errors.Join(err, os.WriteFile(filepath.Join(c.keep, spec.Name+".log"), output, 0o644))
 }
