@@ -301,6 +301,9 @@ func (d *Device) stopped() error {
 func (r *request) move(wait bool) error {
 	d := r.server.device
 	for len(r.data) > 0 {
+		if err := d.stopped(); err != nil {
+			return err
+		}
 		n := r.next()
 		var err error
 		if r.kind == typeIn {
@@ -312,9 +315,6 @@ func (r *request) move(wait bool) error {
 			return err
 		}
 		r.moved(n)
-		if err := d.stopped(); err != nil && len(r.data) > 0 {
-			return err
-		}
 	}
 	return nil
 }
