@@ -135,9 +135,9 @@ type Disk struct {
 // Net is a network card of a machine, connected to a tap device of the host or,
 // with User, to a network of its own.
 type Net struct {
-	Tap      string
-	User     bool
-	Forwards []netdev.Forward // of User
+	Tap  string
+	User bool
+	netdev.UserConfig
 	// MAC is the card's address; nil for a random one.
 	MAC net.HardwareAddr
 	// Queues is the number of pairs of queues, of a tap; 0 for one.

@@ -118,7 +118,7 @@ func (m *Machine) openNet(c Net) (_ virtio.Device, err error) {
 	}
 	config := virtionet.Config{MAC: mac, MTU: c.MTU}
 	if c.User {
-		config.Port, err = netdev.NewUser(c.Forwards)
+		config.Port, err = netdev.NewUser(c.UserConfig)
 	} else {
 		config.Port, err = netdev.OpenTap(c.Tap, max(c.Queues, 1))
 	}

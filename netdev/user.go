@@ -37,8 +37,55 @@ func (f Forward) String() string {
 // its wire is memory, and what counts is the cost of a frame.
 const UserMTU = 65520
 
-// How vmm-tools is started to be a user's network: with UserCommand and the
-// forwards as arguments, its end of the wire, and a pipe on which it says
+// UserConfig is what a user's network lets through.
+type UserConfig struct {
+	// Forwards lead from the host into the guest.
+	Forwards []Forward
+	// Loopback are the ports of the host itself that the guest reaches, at
+	// 10.0.2.4 and at the addresses of the host's interfaces. Without any, the
+	// host is closed to the guest.
+	Loopback []PortRange
+}
+
+// loopbackPrefix is in front of a range of ports among the arguments of
+// UserCommand; the others are forwards.
+const loopbackPrefix = "loopback:"
+
+// args are the arguments of UserCommand.
+func (c UserConfig) args() []string {
+	var args []string
+	for _, f := range c.Forwards {
+		args = append(args, f.String())
+	}
+	for _, r := range c.Loopback {
+		args = append(args, loopbackPrefix+r.String())
+	}
+	return args
+}
+
+// ParseUser reads the arguments of UserCommand.
+func ParseUser(args []string) (UserConfig, error) {
+	var c UserConfig
+	for _, arg := range args {
+		if ports, ok := strings.CutPrefix(arg, loopbackPrefix); ok {
+			r, err := ParsePortRange(ports)
+			if err != nil {
+				return c, err
+			}
+			c.Loopback = append(c.Loopback, r)
+			continue
+		}
+		f, err := ParseForward(arg)
+		if err != nil {
+			return c, err
+		}
+		c.Forwards = append(c.Forwards, f)
+	}
+	return c, nil
+}
+
+// How vmm-tools is started to be a user's network: with UserCommand and a
+// UserConfig as arguments, its end of the wire, and a pipe on which it says
 // UserReady, or what is wrong.
 const (
 	UserCommand = "net"
@@ -60,7 +107,7 @@ type User struct {
 }
 
 // NewUser starts a network for a guest.
-func NewUser(forwards []Forward) (*User, error) {
+func NewUser(c UserConfig) (*User, error) {
 	path, err := tools.Path()
 	if err != nil {
 		return nil, fmt.Errorf("user network: %w", err)
@@ -75,10 +122,7 @@ func NewUser(forwards []Forward) (*User, error) {
 	}
 	wire := os.NewFile(uintptr(fds[1]), "wire")
 	defer wire.Close()
-	u := &User{fd: fds[0], process: exec.Command(path, UserCommand)}
-	for _, f := range forwards {
-		u.process.Args = append(u.process.Args, f.String())
-	}
+	u := &User{fd: fds[0], process: exec.Command(path, append([]string{UserCommand}, c.args()...)...)}
 	if err := u.start(wire); err != nil {
 		unix.Close(u.fd)
 		return nil, fmt.Errorf("user network: %w", err)

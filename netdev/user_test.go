@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,15 +41,40 @@ func TestParseForward(t *testing.T) {
 	}
 }
 
+func TestParsePortRange(t *testing.T) {
+	for s, want := range map[string]PortRange{"1": {1, 1}, "5432": {5432, 5432}, "8000-8080": {8000, 8080}, "1-65535": AllPorts} {
+		if got, err := ParsePortRange(s); err != nil || got != want || got.String() != s {
+			t.Errorf("%s: %v, %v; want %v", s, got, err, want)
+		}
+	}
+	for _, s := range []string{"", "-", "0", "0-5", "5-", "-5", "5-4", "65536", "1-65536", "+5", "5-+6", "http", "1-2-3", " 5", "5 "} {
+		if got, err := ParsePortRange(s); err == nil {
+			t.Errorf("%q: %v", s, got)
+		}
+	}
+}
+
+// What a network is configured with reaches its process as it is.
+func TestUserArguments(t *testing.T) {
+	want := UserConfig{
+		Forwards: []Forward{{Host: netip.MustParseAddrPort("[::1]:8080"), Port: 80}, {UDP: true, Host: netip.MustParseAddrPort("0.0.0.0:53"), Port: 53}},
+		Loopback: []PortRange{{22, 22}, {8000, 8080}},
+	}
+	got, err := ParseUser(want.args())
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" || err != nil {
+		t.Error(err, diff)
+	}
+}
+
 // user connects a network of user mode to a namespace, whose Linux is its guest.
-func user(t testing.TB, forwards ...Forward) (namespace, *User) {
+func user(t testing.TB, c UserConfig) (namespace, *User) {
 	t.Helper()
 	ns := newNamespace(t)
 	tap := ns.tap(t, "eth0", 1)
 	if err := tap.SetOffload(unix.TUN_F_CSUM); err != nil {
 		t.Fatal(err)
 	}
-	u, err := NewUser(forwards)
+	u, err := NewUser(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +158,10 @@ func TestUser(t *testing.T) {
 	}
 	in := l.Addr().(*net.TCPAddr).AddrPort()
 	l.Close()
-	ns, _ := user(t, Forward{Host: in, Port: 80}, Forward{UDP: true, Host: in, Port: 5000})
+	ns, _ := user(t, UserConfig{
+		Forwards: []Forward{{Host: in, Port: 80}, {UDP: true, Host: in, Port: 5000}},
+		Loopback: []PortRange{AllPorts},
+	})
 
 	data := make([]byte, 20<<20)
 	_, _ = rand.Read(data)
@@ -233,7 +262,7 @@ func TestUserErrors(t *testing.T) {
 	}
 	defer l.Close()
 	at := l.Addr().(*net.TCPAddr).AddrPort()
-	_, err = NewUser([]Forward{{Host: at, Port: 80}})
+	_, err = NewUser(UserConfig{Forwards: []Forward{{Host: at, Port: 80}}})
 	if err == nil || !strings.Contains(err.Error(), "address already in use; choose another") {
 		t.Errorf("a port that is taken: %v", err)
 	}
@@ -244,7 +273,7 @@ func TestUserClose(t *testing.T) {
 	at := netip.MustParseAddrPort("127.0.0.1:0")
 	before := openFiles(t)
 	for range 10 {
-		u, err := NewUser([]Forward{{Host: at, Port: 80}})
+		u, err := NewUser(UserConfig{Forwards: []Forward{{Host: at, Port: 80}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -275,7 +304,7 @@ func openFiles(t *testing.T) int {
 func BenchmarkUser(b *testing.B) {
 	for _, send := range []bool{true, false} {
 		b.Run(map[bool]string{true: "send", false: "receive"}[send], func(b *testing.B) {
-			ns, _ := user(b)
+			ns, _ := user(b, UserConfig{Loopback: []PortRange{AllPorts}})
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				b.Fatal(err)

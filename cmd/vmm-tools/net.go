@@ -17,15 +17,11 @@ func newNet() *cobra.Command {
 		Hidden: true,
 		RunE: func(_ *cobra.Command, args []string) error {
 			ready := os.NewFile(netdev.UserReadyFD, "ready")
-			var forwards []netdev.Forward
-			for _, s := range args {
-				f, err := netdev.ParseForward(s)
-				if err != nil {
-					return err
-				}
-				forwards = append(forwards, f)
+			config, err := netdev.ParseUser(args)
+			if err != nil {
+				return err
 			}
-			network, err := usernet.New(netdev.UserWireFD, forwards)
+			network, err := usernet.New(netdev.UserWireFD, config)
 			if err != nil {
 				_, _ = ready.WriteString(err.Error()) // the one who waits says it
 				return cli.ExitStatus(cli.Failed)

@@ -50,6 +50,11 @@ func parseNet(v string) (machine.Net, error) {
 				f, err := netdev.ParseForward(v)
 				n.Forwards = append(n.Forwards, f)
 				return err
+			}},
+			option{key: "loopback", many: true, on: func() { n.Loopback = append(n.Loopback, netdev.AllPorts) }, set: func(v string) error {
+				r, err := netdev.ParsePortRange(v)
+				n.Loopback = append(n.Loopback, r)
+				return err
 			}})
 	} else if strings.HasPrefix(kind, "tap") {
 		options = append(options, text("tap", &n.Tap).must(), number("queues", &n.Queues, 1, netdev.MaxQueues))

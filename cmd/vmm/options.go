@@ -15,9 +15,9 @@ import (
 // "path=FILE,ro,queues=2".
 type option struct {
 	key string
-	// set takes the value. It is nil for a key without a value.
+	// set takes the value. It is nil for a key that takes none.
 	set func(value string) error
-	// on is called for a key without a value.
+	// on is called for a key without a value. It is nil for one that needs one.
 	on       func()
 	required bool
 	many     bool // may be given several times
@@ -38,11 +38,11 @@ func parseOptions(text string, options ...option) error {
 			return fmt.Errorf("%s is given twice", key)
 		case o.set == nil && hasValue:
 			return fmt.Errorf("%s takes no value", key)
-		case o.set != nil && value == "":
+		case o.on == nil && value == "", hasValue && value == "":
 			return fmt.Errorf("%s needs a value, as in %s=VALUE", key, key)
 		}
 		seen[key] = true
-		if o.set == nil {
+		if !hasValue {
 			o.on()
 		} else if err := o.set(value); err != nil {
 			return fmt.Errorf("%s: %w", key, err)

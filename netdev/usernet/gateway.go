@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
+	"net/netip"
 	"time"
 
-	"github.com/containers/gvisor-tap-vsock/pkg/services/dns"
-	"github.com/containers/gvisor-tap-vsock/pkg/services/forwarder"
-	"github.com/containers/gvisor-tap-vsock/pkg/types"
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/server4"
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -31,41 +28,41 @@ import (
 	"vmm/netdev"
 )
 
-// The addresses in a network of user mode, as in QEMU's: the gateway, which is
-// the DHCP and DNS server too; the host's loopback; the guest.
-var (
-	gatewayMAC = tcpip.LinkAddress("\x52\x55\x0a\x00\x02\x02")
-	gatewayIP  = net.IPv4(10, 0, 2, 2).To4()
-	hostIP     = net.IPv4(10, 0, 2, 4).To4()
-	guestIP    = net.IPv4(10, 0, 2, 15).To4()
-	subnetMask = net.CIDRMask(24, 32)
-)
+var gatewayMAC = tcpip.LinkAddress("\x52\x55\x0a\x00\x02\x02")
 
 const (
 	nic = 1
-	// Frames for the guest that wait for the wire.
-	wireQueue = 1024
+	// Frames for the guest that wait for the wire. Those of TCP are among its
+	// buffers; datagrams are lost when maxDatagrams wait, of 8 MiB at the most.
+	wireQueue    = 1024
+	maxDatagrams = 128
 )
 
 // gateway is the network: a TCP/IP stack that takes every connection of the
-// guest for its own, and makes it again on the host. The stack is gVisor's, the
-// services are those of gvisor-tap-vsock; not its switch, for there is one guest.
+// guest for its own, and makes it again on the host. The stack is gVisor's.
 type gateway struct {
 	stack *stack.Stack
 	link  *channel.Endpoint
 	wire  *wire
+
+	reach       reach
+	connections *connections
+	flows       flows
 }
 
 // newGateway starts the services. All of them last as long as the process.
-func newGateway(w *wire, forwards []netdev.Forward) (*gateway, error) {
+func newGateway(w *wire, c netdev.UserConfig) (*gateway, error) {
 	g := &gateway{
 		stack: stack.New(stack.Options{
 			NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, arp.NewProtocol},
 			TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
 		}),
-		link: channel.New(wireQueue, netdev.UserMTU, gatewayMAC),
-		wire: w,
+		link:        channel.New(wireQueue, netdev.UserMTU, gatewayMAC),
+		wire:        w,
+		reach:       reach{c.Loopback, routeKind},
+		connections: newConnections(),
 	}
+	g.flows = flows{reach: g.reach, link: g.link, all: map[*flow]struct{}{}}
 	// The guest's checksums are not looked at: it may leave them out. Those
 	// for the guest are send's.
 	g.link.LinkEPCapabilities |= stack.CapabilityRXChecksumOffload | stack.CapabilityTXChecksumOffload
@@ -75,7 +72,12 @@ func newGateway(w *wire, forwards []netdev.Forward) (*gateway, error) {
 	if err := g.serve(); err != nil {
 		return nil, err
 	}
-	return g, g.forward(forwards)
+	for _, f := range c.Forwards {
+		if err := g.forward(f); err != nil {
+			return nil, err
+		}
+	}
+	return g, nil
 }
 
 // check turns an error of the stack into one of Go.
@@ -91,63 +93,42 @@ func check(err tcpip.Error) error {
 func (g *gateway) configure() error {
 	sack := tcpip.TCPSACKEnabled(true)
 	recovery := tcpip.TCPRecovery(0) // its timers are work for each segment, and this wire loses none
-	window := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 8 << 20}
-	buffers := tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: 1 << 20, Max: 8 << 20}
-	subnet := tcpip.AddressWithPrefix{Address: tcpip.AddrFromSlice(gatewayIP), PrefixLen: 24}.Subnet()
+	window := tcpip.TCPReceiveBufferSizeRangeOption{Min: 4 << 10, Default: slow.window, Max: fast.window}
+	buffers := tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: slow.window, Max: fast.window}
+	// The wire delivers the last segment of a connection: nobody will ask for it
+	// again, and the connection need not be kept.
+	wait := tcpip.TCPTimeWaitTimeoutOption(0)
+	network := tcpip.AddressWithPrefix{Address: tcpip.AddrFrom4(gatewayIP.As4()), PrefixLen: subnet.Bits()}.Subnet()
 	err := errors.Join(
 		check(g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &sack)),
 		check(g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &recovery)),
 		check(g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &window)),
 		check(g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &buffers)),
+		check(g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &wait)),
 		check(g.stack.CreateNIC(nic, ethernet.New(g.link))),
 		check(g.stack.SetSpoofing(nic, true)),
 		check(g.stack.SetPromiscuousMode(nic, true)),
 	)
-	for _, ip := range []net.IP{gatewayIP, hostIP} {
+	for _, ip := range []netip.Addr{gatewayIP, hostIP} {
 		err = errors.Join(err, check(g.stack.AddProtocolAddress(nic, tcpip.ProtocolAddress{
 			Protocol:          ipv4.ProtocolNumber,
-			AddressWithPrefix: tcpip.AddrFromSlice(ip).WithPrefix(),
+			AddressWithPrefix: tcpip.AddrFrom4(ip.As4()).WithPrefix(),
 		}, stack.AddressProperties{})))
 	}
-	g.stack.SetRouteTable([]tcpip.Route{{Destination: subnet, NIC: nic}})
+	g.stack.SetRouteTable([]tcpip.Route{{Destination: network, NIC: nic}})
 	return err
 }
 
 // serve starts what the network offers: connections to the host's network, DNS
 // and DHCP.
 func (g *gateway) serve() error {
-	nat := map[tcpip.Address]tcpip.Address{tcpip.AddrFromSlice(hostIP): tcpip.AddrFrom4([4]byte{127, 0, 0, 1})}
-	var lock sync.Mutex // over nat, which does not change
-	proxy{nat}.listen(g.stack)
-	g.stack.SetTransportProtocolHandler(udp.ProtocolNumber, forwarder.UDP(g.stack, nat, &lock, false).HandlePacket)
-
-	at := tcpip.FullAddress{NIC: nic, Addr: tcpip.AddrFromSlice(gatewayIP), Port: 53}
-	packets, err := gonet.DialUDP(g.stack, &at, nil, ipv4.ProtocolNumber)
-	if err != nil {
-		return fmt.Errorf("DNS: %w", err)
+	proxy{g.connections, g.reach}.listen(g.stack)
+	g.stack.SetTransportProtocolHandler(udp.ProtocolNumber, udp.NewForwarder(g.stack, g.flows.accept).HandlePacket)
+	if err := g.serveDNS(); err != nil {
+		return err
 	}
-	connections, err := gonet.ListenTCP(g.stack, at, ipv4.ProtocolNumber)
-	if err != nil {
-		return fmt.Errorf("DNS: %w", err)
-	}
-	names, err := dns.New(patient{packets}, connections, []types.Zone{{
-		Name:    "vmm.internal.",
-		Records: []types.Record{{Name: "gateway", IP: gatewayIP}, {Name: "host", IP: hostIP}},
-	}})
-	if err != nil {
-		return fmt.Errorf("DNS: %w", err)
-	}
-	go func() { _ = names.Serve() }()
-	go func() { _ = names.ServeTCP() }()
 	return g.serveDHCP()
 }
-
-// patient is a connection without deadlines, for a server that would look up
-// every two seconds to see whether it should end. It ends with its connection,
-// and an idle machine wakes nobody.
-type patient struct{ net.PacketConn }
-
-func (patient) SetReadDeadline(time.Time) error { return nil }
 
 func (g *gateway) serveDHCP() error {
 	var queue waiter.Queue
@@ -180,36 +161,21 @@ func lease(conn net.PacketConn, peer net.Addr, request *dhcpv4.DHCPv4) {
 	if !ok {
 		return
 	}
+	gateway := net.IP(gatewayIP.AsSlice())
 	reply, err := dhcpv4.NewReplyFromRequest(request,
 		dhcpv4.WithMessageType(kind),
-		dhcpv4.WithYourIP(guestIP),
-		dhcpv4.WithServerIP(gatewayIP),
-		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(gatewayIP)),
-		dhcpv4.WithNetmask(subnetMask),
-		dhcpv4.WithRouter(gatewayIP),
-		dhcpv4.WithDNS(gatewayIP),
+		dhcpv4.WithYourIP(net.IP(guestIP.AsSlice())),
+		dhcpv4.WithServerIP(gateway),
+		dhcpv4.WithOption(dhcpv4.OptServerIdentifier(gateway)),
+		dhcpv4.WithNetmask(net.CIDRMask(subnet.Bits(), 32)),
+		dhcpv4.WithRouter(gateway),
+		dhcpv4.WithDNS(gateway),
 		dhcpv4.WithLeaseTime(uint32((24 * time.Hour).Seconds())),
 		dhcpv4.WithOption(dhcpv4.Option{Code: dhcpv4.OptionInterfaceMTU, Value: dhcpv4.Uint16(netdev.UserMTU)}),
 	)
 	if err == nil {
 		_, _ = conn.WriteTo(reply.ToBytes(), peer) // the client asks again
 	}
-}
-
-// forward listens on the host for connections to the guest.
-func (g *gateway) forward(all []netdev.Forward) error {
-	forwards := forwarder.NewPortsForwarder(g.stack)
-	for _, f := range all {
-		protocol := types.TransportProtocol(types.TCP)
-		if f.UDP {
-			protocol = types.UDP
-		}
-		local, remote := f.Host.String(), fmt.Sprintf("%s:%d", guestIP, f.Port)
-		if err := forwards.Expose(protocol, local, remote); err != nil {
-			return fmt.Errorf("forward from %s: %w", local, err)
-		}
-	}
-	return nil
 }
 
 // receive takes frames of the guest to the stack.

@@ -185,7 +185,7 @@ func TestUserNetwork(t *testing.T) {
 		want := download(t, l, size)
 		port := freePort(t)
 		pcap := filepath.Join(t.TempDir(), "pcap")
-		v := serveIn(t, nameServer(t), "--transport", transport, "--net", fmt.Sprintf("user,hostfwd=tcp:127.0.0.1:%d-:80,pcap=%s", port, pcap))
+		v := serveIn(t, nameServer(t), "--transport", transport, "--net", fmt.Sprintf("user,loopback,hostfwd=tcp:127.0.0.1:%d-:80,pcap=%s", port, pcap))
 		v.sh("mkdir -p /run/systemd/netif /run/dbus $(dirname $(readlink -m /etc/resolv.conf)); ip link set lo up; ip link set eth0 up; " +
 			"ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2; echo nameserver 10.0.2.2 >/etc/resolv.conf")
 

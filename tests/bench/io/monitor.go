@@ -39,7 +39,7 @@ func (c config) startVMM(line string, options []string) *exec.Cmd {
 		"--disk", "path=" + c.tools + ",ro,serial=tools",
 		"--disk", "path=" + c.image("cached") + ",serial=cached,cache=writeback",
 		"--disk", "path=" + c.image("direct") + ",serial=direct,cache=none",
-		"--net", "tap=io0,mac=" + tapMAC, "--net", "user,mac=" + userMAC}
+		"--net", "tap=io0,mac=" + tapMAC, "--net", "user,loopback,mac=" + userMAC}
 	if slices.Contains(options, "mmio") {
 		args = append(args, "--transport", "mmio")
 	}
