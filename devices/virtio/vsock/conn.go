@@ -1,9 +1,11 @@
 package vsock
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -18,12 +20,17 @@ import (
 // §5.10.6.3.
 const bufferSize = 256 << 10
 
+var errFull = errors.New("vsock: the programs of the host are too slow to read")
+
 // conn is a connection between a program of the guest and one of the host. Two
 // goroutines carry it: pull from host to guest, and push from guest to host, for
 // what the host did not take at once.
 type conn struct {
 	session *session
 	id      ports
+
+	gone atomic.Bool // ended, for those who don't hold the lock
+	refs int         // the session's, and a goroutine's each; guarded by the session
 
 	mu      sync.Mutex // guards what follows
 	change  sync.Cond  // of any of it
@@ -98,8 +105,8 @@ func (c *conn) ask(u *net.UnixConn) {
 // start begins to carry, with a packet to the guest where one is due.
 func (c *conn) start(first operation) {
 	c.open = true
-	c.session.done.Go(func() { c.pull(first) })
-	c.session.done.Go(c.push)
+	c.session.run(c, func() { c.pull(first) })
+	c.session.run(c, c.push)
 }
 
 // abort ends the connection at once, and tells the guest or not.
@@ -117,10 +124,14 @@ func (c *conn) end() bool {
 		return false
 	}
 	c.ended, c.waiting = true, false
+	c.gone.Store(true)
+	c.session.buffered.Add(-int64(len(c.buffer)))
+	c.buffer = nil
 	if c.unix != nil {
 		c.unix.Close() // wakes the goroutines
 	}
 	c.change.Broadcast()
+	c.session.inbox.wake()
 	c.session.remove(c)
 	return true
 }
@@ -152,7 +163,7 @@ func (c *conn) act(h header, payload virtio.Buffers) (answer operation, ok bool)
 		c.start(0)
 		return 0, err == nil
 	case opData:
-		if !c.open || c.guestDone || payload.Len() < uint64(h.len) || h.len > bufferSize-(c.received-c.taken) {
+		if !c.open || c.ended || c.guestDone || payload.Len() < uint64(h.len) || h.len > bufferSize-(c.received-c.taken) {
 			return 0, false
 		}
 		if err := c.receive(payload, h.len); err != nil {
@@ -202,6 +213,10 @@ func (c *conn) receive(payload virtio.Buffers, n uint32) error {
 		}
 	}
 	rest := c.vector.Len()
+	if c.session.buffered.Add(int64(rest)) > maxBuffered {
+		c.session.buffered.Add(-int64(rest))
+		return errFull
+	}
 	old := len(c.buffer)
 	c.buffer = append(c.buffer, make([]byte, rest)...)
 	c.vector.CopyTo(c.buffer[old:])
@@ -236,6 +251,7 @@ func (c *conn) push() {
 		_, err := c.unix.Write(data)
 		c.mu.Lock()
 		c.taken += uint32(len(data))
+		c.session.buffered.Add(-int64(len(data)))
 		answer := c.credit()
 		c.mu.Unlock()
 		if err != nil {
@@ -262,7 +278,7 @@ func (c *conn) push() {
 func (c *conn) pull(first operation) {
 	var chain virtio.Chain
 	if first != 0 {
-		if !c.session.inbox.take(&chain) {
+		if !c.session.inbox.take(&chain, c) {
 			return
 		}
 		c.mu.Lock()
@@ -270,7 +286,7 @@ func (c *conn) pull(first operation) {
 		c.mu.Unlock()
 	}
 	for c.awaitRoom() && c.awaitHost(unix.POLLIN|unix.POLLHUP) {
-		if !c.session.inbox.take(&chain) {
+		if !c.session.inbox.take(&chain, c) {
 			return
 		}
 		more, err := c.move(&chain)
@@ -284,7 +300,7 @@ func (c *conn) pull(first operation) {
 	}
 	// The host sends no more. It has closed the connection when it does not
 	// receive either.
-	if c.awaitHost(unix.POLLHUP) && c.session.inbox.take(&chain) {
+	if c.awaitHost(unix.POLLHUP) && c.session.inbox.take(&chain, c) {
 		c.mu.Lock()
 		c.put(&chain, header{op: opShutdown, flags: noSend | noReceive}, 0)
 		c.mu.Unlock()

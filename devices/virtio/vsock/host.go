@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxGreetings is how many programs may be about to say which port they want.
@@ -69,7 +71,21 @@ func readPort(c net.Conn) (uint32, error) {
 	return uint32(port), nil
 }
 
-// dial connects to the program that listens at a port of the host.
-func dial(path string, port uint32) (*net.UnixConn, error) {
-	return net.DialUnix("unix", nil, &net.UnixAddr{Name: fmt.Sprintf("%s_%d", path, port), Net: "unix"})
+// dial connects to the program that listens at a port of the host. One that is
+// slow to accept has a queue of a bounded length, and nothing says when there is
+// room in it: so dial tries until the time is up that the guest has, too.
+func (s *session) dial(c *conn) (*net.UnixConn, error) {
+	at := &net.UnixAddr{Name: fmt.Sprintf("%s_%d", s.config.Path, c.id.host), Net: "unix"}
+	end := time.Now().Add(greetingTimeout)
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		u, err := net.DialUnix("unix", nil, at)
+		if !errors.Is(err, unix.EAGAIN) || c.gone.Load() || time.Now().After(end) {
+			return u, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-s.stopped:
+			return nil, err
+		}
+	}
 }

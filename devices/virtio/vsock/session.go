@@ -3,13 +3,19 @@ package vsock
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"vmm/devices/virtio"
 )
 
 const (
-	// maxConnections bounds what a guest can have the host keep.
+	// maxConnections bounds what a guest can have the host keep. One that has
+	// ended counts until its goroutines have.
 	maxConnections = 1024
+	// maxBuffered is how many bytes wait in all connections together for
+	// programs of the host that are slow to read. A connection that would have
+	// more wait is reset.
+	maxBuffered = 64 << 20
 	// maxReplies is how many packets without payload may wait for buffers of
 	// the driver, before the device takes no more packets from it. virtio
 	// §5.10.6.1: both queues must not wait for each other.
@@ -30,9 +36,11 @@ type session struct {
 	stopped  chan struct{} // closed by close
 	transmit *virtio.Worker
 	done     sync.WaitGroup
+	buffered atomic.Int64 // bytes in the buffers of all connections
 
 	mu       sync.Mutex
-	conns    map[ports]*conn
+	conns    map[ports]*conn // nil when the session is over
+	count    int             // connections, with those that are ending
 	nextPort uint32
 }
 
@@ -130,10 +138,8 @@ func (s *session) request(id ports, h header) {
 		s.refuse(h)
 		return
 	}
-	// A connection to a unix socket waits while the other program is slow to
-	// accept.
-	s.done.Go(func() {
-		unix, err := dial(s.config.Path, id.host)
+	s.run(c, func() {
+		unix, err := s.dial(c)
 		if err != nil {
 			c.abort(true)
 			return
@@ -163,11 +169,33 @@ func (s *session) connect(unix *net.UnixConn, port uint32) {
 func (s *session) add(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conns == nil || len(s.conns) >= maxConnections || s.conns[c.id] != nil {
+	if s.conns == nil || s.count >= maxConnections || s.conns[c.id] != nil {
 		return false
 	}
 	s.conns[c.id] = c
+	s.count++
+	c.refs++
 	return true
+}
+
+// run starts a goroutine of a connection's.
+func (s *session) run(c *conn, do func()) {
+	s.mu.Lock()
+	c.refs++
+	s.mu.Unlock()
+	s.done.Go(func() {
+		do()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.release(c)
+	})
+}
+
+// release lets go of a connection. The lock is held.
+func (s *session) release(c *conn) {
+	if c.refs--; c.refs == 0 {
+		s.count--
+	}
 }
 
 func (s *session) remove(c *conn) {
@@ -176,6 +204,7 @@ func (s *session) remove(c *conn) {
 	if s.conns[c.id] == c {
 		delete(s.conns, c.id)
 	}
+	s.release(c)
 }
 
 // send has a packet without payload sent, in its turn.
@@ -191,7 +220,7 @@ func (s *session) reply() {
 	for {
 		select {
 		case r := <-s.replies:
-			if !s.inbox.take(&chain) {
+			if !s.inbox.take(&chain, nil) {
 				return
 			}
 			if r.conn == nil {
@@ -223,11 +252,16 @@ func (i *inbox) start(q *virtio.Queue) {
 	i.worker = virtio.StartLoop(q, func() {
 		for !q.Stopping() {
 			q.AwaitDoorbell()
-			i.mu.Lock()
-			i.more.Broadcast()
-			i.mu.Unlock()
+			i.wake()
 		}
 	})
+}
+
+// wake has all who wait look again.
+func (i *inbox) wake() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.more.Broadcast()
 }
 
 func (i *inbox) stop() {
@@ -239,11 +273,12 @@ func (i *inbox) stop() {
 }
 
 // take waits for a buffer that has room for a header. It returns false when the
-// session ends.
-func (i *inbox) take(c *virtio.Chain) bool {
+// session ends, or the connection that the buffer is for, if any.
+func (i *inbox) take(c *virtio.Chain, who *conn) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for !i.stopped {
+	over := func() bool { return i.stopped || who != nil && who.gone.Load() }
+	for !over() {
 		if i.queue.Pop(c) {
 			if c.Writable.Len() >= headerSize {
 				return true
@@ -252,7 +287,7 @@ func (i *inbox) take(c *virtio.Chain) bool {
 			i.queue.Notify()
 			continue
 		}
-		if !i.queue.Listen() && !i.stopped {
+		if !i.queue.Listen() && !over() {
 			i.more.Wait()
 		}
 	}

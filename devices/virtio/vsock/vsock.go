@@ -7,6 +7,13 @@
 // accepted, and from then on the connection is the program's. A program in the
 // guest that connects to port 52 of the host (CID 2) reaches the one that listens
 // at the path with "_52" added.
+//
+// Such a program takes as many connections at once as the length that it gave to
+// listen(2), and those that it accepts meanwhile. A burst of more waits in the
+// device, which tries again for 10 seconds and then resets what is left. (Linux's
+// own connect to a socket of AF_VSOCK gives up after 2 seconds, unless the guest's
+// program sets SO_VM_SOCKETS_CONNECT_TIMEOUT.) Of more than 1024 connections at
+// once, the others are reset.
 package vsock
 
 import (
