@@ -79,6 +79,13 @@ lesson-%-check: ## check the exercises of a lesson, by number: make lesson-03-ch
 	@ls -d examples/$*-* >/dev/null 2>&1 || { echo 'there is no lesson $*: choose one from 01 to 10' >&2; exit 2; }
 	go test -count=1 -tags lesson ./examples/$*-*/exercise
 
+# The race detector makes everything slower: what the tests allow is with it.
+ATTACK ?= 5m
+.PHONY: attack
+attack: packages ## hostile guests and drivers for minutes, under the race detector: make attack [ATTACK=5m]
+	VMM_ATTACK=$(ATTACK) CGO_ENABLED=1 go test -race -count=1 -timeout 2h -v ./tests/attack
+	VMM_ATTACK=$(ATTACK) CGO_ENABLED=1 go test -race -count=1 -timeout 2h -v -run TestAttack ./share/ninep ./devices/virtio/p9
+
 .PHONY: lab
 lab: packages build ## run a command on a KVM host in software: make lab CMD='bin/vmm doctor'
 	@tests/lab/lab $(if $(CMD),'$(subst ','\'',$(CMD))',bash)
@@ -102,7 +109,8 @@ test-devices: packages build ## what make test leaves out: the unikernel under l
 
 .PHONY: test-resets
 test-resets: ## reset each device 10,000 times with requests in flight, under the race detector
-	CGO_ENABLED=1 VMM_RESETS=10000 go test -race -count 1 -v -run TestResetsInFlight -timeout 2h ./devices/virtio/virtiotest
+	CGO_ENABLED=1 VMM_RESETS=10000 go test -race -count 1 -v -run 'TestResets?InFlight|TestResetWhileBusy' -timeout 2h \
+	  ./devices/virtio/virtiotest ./devices/virtio/net ./devices/virtio/vsock
 
 # Not part of make test: with other work on a machine of two processors it takes
 # twenty minutes.

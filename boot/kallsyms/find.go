@@ -40,8 +40,8 @@ const (
 	// in bytes: the names with their lengths, the markers, the order by name.
 	maxTables = maxText + 6*maxSymbols
 	// maxWork bounds a whole search, whatever the image holds. A unit is about a
-	// nanosecond; the search of a kernel takes a twentieth.
-	maxWork = 200_000_000
+	// nanosecond; the search of a kernel takes a tenth.
+	maxWork = 100_000_000
 )
 
 // maxName is the length of a name or of a token's text, with its zero:
@@ -114,7 +114,7 @@ func (f *finder) spend(units int) bool {
 // tokenTable reads the tokens around that of the digit 0, and their index
 // behind them, with which they must agree.
 func (f *finder) tokenTable(zero int) bool {
-	if !f.spend(20_000) {
+	if !f.spend(50_000) {
 		return false
 	}
 	end := zero

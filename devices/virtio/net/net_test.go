@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net"
+	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -414,7 +416,13 @@ func TestResetWhileBusy(t *testing.T) {
 	})
 	out := d.Out(make([]byte, headerSize+1000))
 	in := d.In(2048)
-	for range 200 {
+	rounds := 200
+	if n, err := strconv.Atoi(os.Getenv("VMM_RESETS")); err == nil {
+		rounds = n
+	}
+	mark := d.Mark()
+	for range rounds {
+		d.Free(mark)
 		d.SetUp(all)
 		for range 100 {
 			d.Rings[0].Add(in)

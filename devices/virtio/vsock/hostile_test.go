@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -37,7 +38,7 @@ func TestBurst(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			defer unix.Close(c)
+			t.Cleanup(func() { unix.Close(c) })
 		}
 	}()
 
@@ -206,8 +207,8 @@ func TestEndedConnectionsLeave(t *testing.T) {
 // life of the device has none of it.
 func TestResetInFlight(t *testing.T) {
 	rounds := 100
-	if os.Getenv("VMM_ATTACK") != "" {
-		rounds = 10_000
+	if n, err := strconv.Atoi(os.Getenv("VMM_RESETS")); err == nil {
+		rounds = n
 	}
 	g := newGuest(t)
 	l := g.listenAt(52)
@@ -231,7 +232,7 @@ func TestResetInFlight(t *testing.T) {
 			}()
 		}
 	}()
-	before := files(t)
+	before, mark := files(t), g.Mark()
 	for round := range rounds {
 		for i := range uint32(4) {
 			s := g.stream(i, 52)
@@ -242,6 +243,7 @@ func TestResetInFlight(t *testing.T) {
 			g.receive()
 		}
 		g.Reset()
+		g.Free(mark)
 		g.setUp()
 		// The first packet of this life is of this life.
 		s := g.stream(uint32(round)+100, 53)

@@ -1,0 +1,14 @@
+// A kernel that is full of what looks like the token tables of a kernel's symbols, and
+// is none: TABLES is a file of them.
+#include "guest.h"
+
+_start:	movl $0x2f0000, %esp
+	putc 'A'
+1:	pause 20000
+	putc '.'
+	jmp 1b
+
+	.data
+	.align 4096
+	.incbin TABLES
+	.text
