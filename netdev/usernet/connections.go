@@ -21,7 +21,7 @@ const (
 	// it, those that are closing included.
 	maxConnections = 1024
 	// maxFast is how many of them may have large buffers.
-	maxFast = 32
+	maxFast = 16
 	// lingerTimeout is how long the guest may take to acknowledge the end of a
 	// connection that the host's side has closed.
 	lingerTimeout = 30 * time.Second
@@ -42,7 +42,7 @@ type size struct {
 var (
 	// fast moves as much at once as fits into a frame, with the headers of IPv4
 	// and of TCP with timestamps. A byte more would be a frame of its own.
-	fast = size{window: 1 << 20, copy: netdev.UserMTU - 20 - 32}
+	fast = size{window: 4 << 20, copy: netdev.UserMTU - 20 - 32}
 	slow = size{window: 32 << 10, copy: 16 << 10}
 )
 
