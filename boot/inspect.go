@@ -103,6 +103,9 @@ func (img *Image) Inspect() *KernelInfo {
 		info.Entries = append(info.Entries, EntryPoint{Linux64.String(), h.loadAddress() + entry64})
 	}
 	info.Entries = append(info.Entries, EntryPoint{Linux32.String(), h.loadAddress()})
+	if !img.hasPayload() {
+		return info
+	}
 	if err := img.inspectPayload(info); err != nil {
 		info.Problem = err.Error()
 	}

@@ -132,3 +132,24 @@ func TestInspectQuotes(t *testing.T) {
 		t.Errorf("output is\n%q", got.String())
 	}
 }
+
+// An image without a compressed kernel, as memtest86+ is, is not called faulty, and
+// no protocol is named that it does not have.
+func TestNoPayload(t *testing.T) {
+	for _, tt := range []struct {
+		flags      uint16
+		want, auto Protocol
+	}{
+		{0, Linux32, Linux32},
+		{xlfKernel64, Linux64, Linux64},
+	} {
+		img := &Image{Name: "memtest", Format: BzImage, Header: &SetupHeader{Version: 0x20c, XLoadFlags: tt.flags, LoadFlags: 1}}
+		_, err := img.Payload()
+		if err == nil || !strings.HasSuffix(err.Error(), "auto enters it, as "+tt.want.String()+" does") {
+			t.Errorf("flags %#x: %v; want a word on %v", tt.flags, err, tt.want)
+		}
+		if p, err := img.Choose(Auto); err != nil || p != tt.auto {
+			t.Errorf("flags %#x: auto means %v, %v", tt.flags, p, err)
+		}
+	}
+}

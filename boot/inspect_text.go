@@ -35,8 +35,11 @@ func (k *KernelInfo) WriteTo(w io.Writer) (int64, error) {
 	} else {
 		row("vmm boots it by", "%s", joinEntries(k.Entries))
 	}
-	if p := k.Payload; p != nil {
+	switch p := k.Payload; {
+	case p != nil:
 		row("payload", "%v, %d bytes at %#x, %d unpacked", p.Compression, p.Size, p.Offset, p.Unpacked)
+	case k.Header != nil && k.Problem == "":
+		row("payload", "none: the kernel is not compressed")
 	}
 	if k.Relocations > 0 {
 		row("relocations", "%d, for random addresses (KASLR)", k.Relocations)

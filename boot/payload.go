@@ -26,12 +26,23 @@ type Payload struct {
 // with all of Debian's options is 60 MiB.
 const maxUnpacked = 1 << 30
 
+// hasPayload reports whether there is a compressed kernel. Others, such as
+// memtest86+, are as they run.
+func (img *Image) hasPayload() bool {
+	h := img.Header
+	return h != nil && h.Version >= version208 && h.PayloadLength > 0
+}
+
 // Payload finds the compressed kernel in a bzImage.
 // Documentation/arch/x86/boot.rst, payload_offset.
 func (img *Image) Payload() (Payload, error) {
 	h := img.Header
-	if h == nil || h.Version < version208 || h.PayloadLength == 0 {
-		return Payload{}, img.errorf("it has no compressed kernel to unpack; use --boot-protocol linux64 or linux32")
+	if !img.hasPayload() {
+		protocol := Linux32
+		if h != nil && h.has64() {
+			protocol = Linux64
+		}
+		return Payload{}, img.errorf("it has no compressed kernel to unpack, and needs none: --boot-protocol auto enters it, as %v does", protocol)
 	}
 	p := Payload{Offset: h.kernelOffset() + int64(h.PayloadOffset), Size: int64(h.PayloadLength)}
 	if p.Size < 8 || p.Offset+p.Size > img.size {
@@ -56,7 +67,7 @@ func (img *Image) Payload() (Payload, error) {
 // unpackable reports whether the image has a payload that Unpack knows how to
 // unpack. A payload that it knows, and that lies about itself, is an error.
 func (img *Image) unpackable() (bool, error) {
-	if img.Header.Version < version208 || img.Header.PayloadLength == 0 {
+	if !img.hasPayload() {
 		return false, nil
 	}
 	p, err := img.Payload()

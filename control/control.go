@@ -21,8 +21,8 @@ type Controls interface {
 	Status() Status
 	// SetBalloon sets how much memory the guest lends back, in bytes.
 	SetBalloon(size uint64) error
-	// SetLink plugs the cable of a network card in or out. The first card is
-	// number 0.
+	// SetLink plugs in the cable of a network card, or unplugs it. The first card
+	// is number 0.
 	SetLink(card int, up bool) error
 	// Step has a vCPU of the paused machine execute one instruction.
 	Step(vcpu int) error

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"slices"
@@ -242,8 +243,9 @@ const minMemory = 2 << 20
 // sizeSuffixes are the units of sizes, as powers of 1024.
 const sizeSuffixes = "KMGT"
 
-// ParseSize reads a size in bytes, such as "512M" or "8G": a number and an
-// optional K, M, G or T for powers of 1024.
+// ParseSize reads a size in bytes, such as "512M", "1.5G" or "8G": a number and an
+// optional K, M, G or T for powers of 1024. A fraction is cut to a whole number of
+// the next smaller unit.
 func ParseSize(s string) (uint64, error) {
 	digits, shift := strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(s), "B"), "I"), 0
 	if n := len(digits); n > 0 {
@@ -251,11 +253,21 @@ func ParseSize(s string) (uint64, error) {
 			digits, shift = digits[:n-1], 10*(i+1)
 		}
 	}
+	digits, fraction, hasFraction := strings.Cut(digits, ".")
 	n, err := strconv.ParseUint(digits, 10, 64)
-	if err != nil || n<<shift>>shift != n {
-		return 0, fmt.Errorf("%q is not a size; write a number with K, M, G or T, such as 512M", s)
+	var part uint64 // of a unit, in 1024ths
+	if err == nil && hasFraction {
+		var decimal uint64
+		decimal, err = strconv.ParseUint(fraction, 10, 32)
+		if shift == 0 || len(fraction) > 9 { // bytes have no parts
+			err = strconv.ErrSyntax
+		}
+		part = decimal * 1024 / uint64(math.Pow10(len(fraction)))
 	}
-	return n << shift, nil
+	if err != nil || n<<shift>>shift != n {
+		return 0, fmt.Errorf("%q is not a size; write a number with K, M, G or T, such as 512M or 1.5G", s)
+	}
+	return n<<shift + part<<max(shift-10, 0), nil
 }
 
 // FormatSize writes a size as ParseSize reads it, in the largest unit that

@@ -12,12 +12,13 @@ func TestParseSize(t *testing.T) {
 	for text, want := range map[string]uint64{
 		"0": 0, "4096": 4096, "1K": 1 << 10, "512M": 512 << 20, "512m": 512 << 20, "8G": 8 << 30, "2T": 2 << 40,
 		"512MiB": 512 << 20, "512MB": 512 << 20, "16777215T": 16777215 << 40,
+		"1.5G": 3 << 29, "0.5M": 1 << 19, "1.25K": 1280, "1.3G": 1331 << 20, "2.000000000M": 2 << 20, "0.999T": 1022 << 30,
 	} {
 		if got, err := ParseSize(text); err != nil || got != want {
 			t.Errorf("ParseSize(%q) = %d, %v; want %d", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "M", "-1", "1.5G", "512 M", "1P", "MM", "0x10", "16777216T", "18446744073709551616"} {
+	for _, text := range []string{"", "M", "-1", "1.5", "1.G", ".5G", "1.5.5G", "1.-5G", "1.0000000000G", "512 M", "1P", "MM", "0x10", "16777216T", "18446744073709551616"} {
 		if got, err := ParseSize(text); err == nil {
 			t.Errorf("ParseSize(%q) = %d", text, got)
 		}

@@ -10,7 +10,7 @@ import (
 // look at one.
 func (m *Machine) Paused() bool { return hold(m.paused.Load())&(byUser|byDebugger) != 0 }
 
-// SetLink plugs the cable of a network card in or out; cards count from 0.
+// SetLink plugs in the cable of a network card, or unplugs it; cards count from 0.
 func (m *Machine) SetLink(card int, up bool) error {
 	if card < 0 || card >= len(m.nets) {
 		return fmt.Errorf("there is no network card %d: the machine has %d, and they count from 0", card, len(m.nets))

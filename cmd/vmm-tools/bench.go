@@ -27,7 +27,7 @@ plain process: the same application in each, started and asked in random order.`
 		Example: `  vmm bench list
   vmm bench run -o results
   vmm bench compare before after`,
-		Args: cli.Usage(cobra.NoArgs),
+		Args: cli.Usage(cli.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	inside := &cobra.Command{
@@ -69,7 +69,7 @@ The suites:
   vmm bench run --suite start --runtimes process,crun,vm,unikernel -n 100
   vmm bench run --image my-image.tar --ready http://:8080/healthz -o my-results
   vmm bench run --resume -o my-results`,
-		Args: cli.Usage(cobra.NoArgs),
+		Args: cli.Usage(cli.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			if o.Dir == "" {
 				o.Dir = "bench-" + time.Now().Format("2006-01-02-150405")
@@ -180,7 +180,7 @@ func newBenchReport() *cobra.Command {
 		Short: "Draw the report of a run again; of two, with a comparison",
 		Example: `  vmm bench report results
   vmm bench report before after`,
-		Args: cli.Usage(cobra.RangeArgs(1, 2)),
+		Args: cli.Usage(cli.Args(1, 2)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			for _, dir := range args {
 				if err := writeReport(dir); err != nil {
@@ -200,7 +200,7 @@ func newBenchCompare() *cobra.Command {
 		Use:     "compare A B",
 		Short:   "Compare two runs: what changed from A to B, and whether by chance",
 		Example: `  vmm bench compare before after`,
-		Args:    cli.Usage(cobra.ExactArgs(2)),
+		Args:    cli.Usage(cli.Args(2, 2)),
 		RunE:    func(_ *cobra.Command, args []string) error { return compare(args[0], args[1]) },
 	}
 }

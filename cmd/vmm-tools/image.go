@@ -17,7 +17,7 @@ func newImage() *cobra.Command {
 		Use:     "image",
 		Short:   "Make disk images",
 		Example: "  vmm image build --from debian --package openssh-server -o debian.img",
-		Args:    cli.Usage(cobra.NoArgs),
+		Args:    cli.Usage(cli.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newImageBuild())

@@ -19,35 +19,36 @@ import (
 
 // bootFlags are the flags of "vmm boot", as typed.
 type bootFlags struct {
-	kernel, initrd, append string
-	cmdline                string
-	modules                []machine.Module
-	memory                 cli.Size
-	cpus                   int
-	protocol               protocolFlag
-	kaslr                  kaslrFlag
-	hugePages              bool
-	transparent            memory.Transparent
-	prefault               bool
-	debugExit              debugExitFlag
-	noCache, shareKernel   bool
-	disks                  []machine.Disk
-	nets                   []machine.Net
-	rootfs                 string
-	shares                 []machine.Share
-	vsock                  *vsock.Config
-	balloon                *balloon.Config
-	console                consoleKind
-	control                string
-	rng                    bool
-	transport              machine.Transport
-	timeout                time.Duration
-	trace                  traceFlags
-	gdb                    gdbFlags
-	json, verbose          bool
-	web                    string
-	paused                 bool
-	timing                 timingFlags
+	kernel, initrd       string
+	append               cli.Words
+	cmdline              string
+	modules              []machine.Module
+	memory               cli.Size
+	cpus                 int
+	protocol             protocolFlag
+	kaslr                kaslrFlag
+	hugePages            bool
+	transparent          memory.Transparent
+	prefault             bool
+	debugExit            debugExitFlag
+	noCache, shareKernel bool
+	disks                []machine.Disk
+	nets                 []machine.Net
+	rootfs               string
+	shares               []machine.Share
+	vsock                *vsock.Config
+	balloon              *balloon.Config
+	console              consoleKind
+	control              string
+	rng                  bool
+	transport            machine.Transport
+	timeout              time.Duration
+	trace                traceFlags
+	gdb                  gdbFlags
+	json, verbose        bool
+	web                  string
+	paused               bool
+	timing               timingFlags
 }
 
 func newBoot() *cobra.Command {
@@ -58,7 +59,9 @@ func newBoot() *cobra.Command {
 		Long: `Boot a Linux kernel in a virtual machine, with this terminal as its serial
 console. In the console, Ctrl-A x ends the machine and Ctrl-A h shows help.
 
-Without --kernel the running machine's own kernel is booted.
+Without --kernel the running machine's own kernel is booted. In flags that take
+keys and values, a comma that belongs to a value is written twice:
+--disk path=a,,b.img.
 
 Exit status: 0 when the guest powers off or resets, 1 after an error of vmm or
 the host, 2 after wrong usage, 3 when the guest crashed, 124 when --timeout ran
@@ -97,7 +100,7 @@ when the guest crashed, and 8 when a signal ended vmm.`,
 	fl.StringVar(&f.initrd, "initrd", "", "initial RAM disk `file`; of a Multiboot kernel the first module")
 	fl.Var(&listFlag[machine.Module]{&f.modules, parseModule, "module"}, "module", "give a Multiboot or PVH kernel a further file: path=FILE[,args=WORDS]; may be repeated")
 	fl.StringVar(&f.cmdline, "cmdline", machine.DefaultCmdline, "kernel command `line`, instead of the default; {virtio_mmio} in it stands for\nthe devices of --transport mmio, as virtio_mmio.device=... words")
-	fl.StringVar(&f.append, "append", "", "`words` to add to the kernel command line")
+	fl.Var(&f.append, "append", "`words` to add to the kernel command line; may be repeated")
 	fl.Var(&f.memory, "memory", "`size` of RAM, with K, M, G or T")
 	fl.IntVar(&f.cpus, "cpus", 1, "`number` of processors")
 	fl.Var(&f.protocol, "boot-protocol", "how the kernel is entered: auto, direct (unpacked by vmm),\nlinux64, linux32, pvh or multiboot")
@@ -132,6 +135,13 @@ when the guest crashed, and 8 when a signal ended vmm.`,
 	f.timing.add(cmd)
 	fl.BoolVar(&f.json, "json", false, "say how the machine ended as JSON on standard error")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log what vmm does on standard error")
+	cli.GroupFlags(cmd,
+		cli.FlagGroup{Title: "Kernel:", Flags: []string{"kernel", "initrd", "module", "cmdline", "append", "boot-protocol", "kaslr", "no-cache", "share-kernel"}},
+		cli.FlagGroup{Title: "Processors and memory:", Flags: []string{"memory", "cpus", "hugepages", "thp", "prefault"}},
+		cli.FlagGroup{Title: "Devices:", Flags: []string{"rootfs", "disk", "net", "share", "vsock", "balloon", "console", "rng", "transport", "debug-exit", "boot-timer"}},
+		cli.FlagGroup{Title: "Control:", Flags: []string{"control", "paused", "web", "timeout"}},
+		cli.FlagGroup{Title: "Watching and debugging:", Flags: []string{"trace", "trace-format", "trace-filter", "trace-doorbells", "timeline",
+			"ready", "profile", "profile-rate", "gdb", "wait-gdb", "gdb-any-address", "json", "verbose"}})
 	return cmd
 }
 

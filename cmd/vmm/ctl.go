@@ -28,7 +28,7 @@ func newCtl() *cobra.Command {
   stop            end it at once, as Ctrl-A x does
   status          show how it is doing, as JSON
   balloon SIZE    have the guest lend SIZE of its memory back to the host
-  link CARD up    plug a network card's cable in; "down" plugs it out
+  link CARD up    plug in the cable of a network card; "down" unplugs it
   step VCPU       have a vCPU of the paused machine execute one instruction
   type TEXT       type TEXT and the Enter key at the guest's console
 
@@ -39,7 +39,7 @@ Exit status: 0 when it was done, 1 when it was not, 2 after wrong usage.`,
   vmm ctl vm.sock link 0 down
   vmm ctl vm.sock type 'uname -a'
   vmm ctl vm.sock pause && vmm ctl vm.sock step 0 && vmm inspect processor vm.sock`,
-		Args: cli.Usage(cobra.MinimumNArgs(2)),
+		Args: cli.Usage(cli.Args(2, -1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := parseCommand(args[1:])
 			if err != nil {

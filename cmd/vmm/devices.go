@@ -22,7 +22,7 @@ func parseDisk(v string) (machine.Disk, error) {
 	const writeback, none = "writeback", "none"
 	cache := writeback
 	err := parseOptions(v,
-		text("path", &d.Path).must(),
+		text("path", &d.Path).or("file").must(),
 		flag("ro", &d.ReadOnly),
 		choice("format", &d.Format, disk.FormatRaw, disk.FormatQcow2),
 		text("serial", &d.Serial),
@@ -43,7 +43,8 @@ func parseNet(v string) (machine.Net, error) {
 		text("pcap", &n.Pcap),
 		number("mtu", &n.MTU, virtionet.MinMTU, virtionet.MaxMTU),
 	}
-	if kind, _, _ := strings.Cut(v, ","); kind == "user" {
+	switch kind := splitOptions(v)[0]; {
+	case kind == "user":
 		options = append(options,
 			flag("user", &n.User),
 			option{key: "hostfwd", many: true, set: func(v string) error {
@@ -56,9 +57,11 @@ func parseNet(v string) (machine.Net, error) {
 				n.Loopback = append(n.Loopback, r)
 				return err
 			}})
-	} else if strings.HasPrefix(kind, "tap") {
+	case strings.HasPrefix(kind, "tap="):
 		options = append(options, text("tap", &n.Tap).must(), number("queues", &n.Queues, 1, netdev.MaxQueues))
-	} else {
+	case strings.HasPrefix(kind, "tap"):
+		return n, fmt.Errorf("it begins with \"user\" or \"tap=NAME\"; write tap=%s", kind)
+	default:
 		return n, errors.New(`it begins with "user" or "tap=NAME"`)
 	}
 	return n, parseOptions(v, options...)

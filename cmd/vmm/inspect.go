@@ -21,7 +21,7 @@ func newInspect() *cobra.Command {
   vmm inspect initrd initrd.img
   vmm inspect memory-map vm.sock
   vmm inspect page-tables vm.sock 0xffffffff81000000`,
-		Args: cli.Usage(cobra.NoArgs),
+		Args: cli.Usage(cli.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newInspectKernel(), newInspectInitrd(), newInspectMemoryMap(), newInspectPageTables(),
@@ -39,7 +39,7 @@ payload is compressed, its entry points, and the segments and notes of the ELF
 file inside; or those of an ELF kernel.`,
 		Example: `  vmm inspect kernel /boot/vmlinuz-6.1.0
   vmm inspect kernel --json vmlinux`,
-		Args: cli.Usage(cobra.ExactArgs(1)),
+		Args: cli.Usage(cli.Args(1, 1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			img, err := boot.Open(args[0])
 			if err != nil {
@@ -66,7 +66,7 @@ func newInspectInitrd() *cobra.Command {
 		Short:   "List the files in an initrd",
 		Long:    "List the files of the cpio archives that an initrd consists of, compressed or not.",
 		Example: "  vmm inspect initrd /boot/initrd.img-6.1.0",
-		Args:    cli.Usage(cobra.ExactArgs(1)),
+		Args:    cli.Usage(cli.Args(1, 1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := os.Open(args[0])
 			if err != nil {

@@ -54,7 +54,7 @@ func newInspectMemoryMap() *cobra.Command {
 started with --control PATH: its RAM, with what the boot loader put there, its
 devices, and what KVM answers for.`,
 		Example: "  vmm inspect memory-map vm.sock\n  vmm inspect memory-map vm.sock --json",
-		Args:    cli.Usage(cobra.ExactArgs(1)),
+		Args:    cli.Usage(cli.Args(1, 1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return show(cmd.OutOrStdout(), args[0], control.Request{What: inspectMemoryMap}, asJSON, memoryMap.text)
 		},
@@ -93,7 +93,7 @@ Rights are: r(ead) w(rite) x (execute) u(ser) g(lobal) a(ccessed) d(irty). The
 machine is paused while its tables are read.`,
 		Example: `  vmm inspect page-tables vm.sock 0xffffffff81000000
   vmm inspect page-tables vm.sock --vcpu 1`,
-		Args: cli.Usage(cobra.RangeArgs(1, 2)),
+		Args: cli.Usage(cli.Args(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r := control.Request{What: inspectPageTables, CPU: cpu}
 			if len(args) == 1 {
@@ -153,7 +153,7 @@ far their drivers have got, and for each queue where its rings lie, how many cha
 the driver has made available and the device has used (both modulo 65536), and how
 many wait or are under way.`,
 		Example: "  vmm inspect queues vm.sock",
-		Args:    cli.Usage(cobra.ExactArgs(1)),
+		Args:    cli.Usage(cli.Args(1, 1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return show(cmd.OutOrStdout(), args[0], control.Request{What: inspectQueues}, asJSON, queuesText)
 		},

@@ -23,7 +23,7 @@ instructions from the next one on. The machine is paused while they are read; on
 that was paused before (vmm ctl PATH pause) stays so, and can be stepped.`,
 		Example: `  vmm inspect processor vm.sock
   vmm ctl vm.sock pause && vmm ctl vm.sock step 0 && vmm inspect processor vm.sock`,
-		Args: cli.Usage(cobra.ExactArgs(1)),
+		Args: cli.Usage(cli.Args(1, 1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r := control.Request{What: inspectProcessor, CPU: cpu}
 			return show(cmd.OutOrStdout(), args[0], r, asJSON, processor.text)
@@ -71,7 +71,7 @@ func newInspectDevices() *cobra.Command {
 PATH, by name and with what they mean: of those that can be looked at without an
 effect, and of KVM's interrupt controllers and timer.`,
 		Example: "  vmm inspect devices vm.sock",
-		Args:    cli.Usage(cobra.ExactArgs(1)),
+		Args:    cli.Usage(cli.Args(1, 1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r := control.Request{What: inspectDevices, CPU: cpu}
 			return show(cmd.OutOrStdout(), args[0], r, asJSON, devicesText)

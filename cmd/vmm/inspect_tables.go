@@ -38,7 +38,7 @@ takes it: 'iasl -d DIR/dsdt.dat' disassembles one.`,
 		Example: `  vmm inspect acpi vm.sock
   vmm inspect acpi vm.sock --out tables && iasl -d tables/dsdt.dat
   vmm inspect acpi tables/apic.dat`,
-		Args: cli.Usage(cobra.ExactArgs(1)),
+		Args: cli.Usage(cli.Args(1, 1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			tables, err := acpiTables(args[0])
 			if err != nil {

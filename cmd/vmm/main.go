@@ -20,7 +20,26 @@ func main() {
 	os.Exit(cli.Run(newRoot(), os.Args[1:], doctor.Fix))
 }
 
+// group is a group of commands, as the help shows them.
+type group struct {
+	title    string
+	commands []*cobra.Command
+}
+
+const aboutVMM = "About vmm:"
+
+func groups() []group {
+	return []group{
+		{"Start a virtual machine:", []*cobra.Command{newBoot(), newTrace()}},
+		{"Watch one:", []*cobra.Command{newTop(), inTools("explore"), newInspect(), newTimeline()}},
+		{"Control one:", []*cobra.Command{newCtl()}},
+		{"Measure and prepare:", []*cobra.Command{inTools("bench"), inTools("image"), newDoctor()}},
+		{aboutVMM, []*cobra.Command{newVersion()}},
+	}
+}
+
 func newRoot() *cobra.Command {
+	cobra.EnableCommandSorting = false
 	root := &cobra.Command{
 		Use:   "vmm",
 		Short: "Boot virtual machines on Linux KVM",
@@ -31,7 +50,21 @@ virtual machine on Linux KVM, and shows how that works.`,
   vmm inspect kernel /boot/vmlinuz`,
 	}
 	cli.Prepare(root)
-	root.AddCommand(newBoot(), newCtl(), newDoctor(), newInspect(), newTimeline(), newTop(), newTrace(), newVersion())
-	root.AddCommand(elsewhere()...)
+	showVersion := root.Flags().Bool("version", false, "print the version")
+	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *showVersion {
+			return printVersion(cmd)
+		}
+		return cmd.Help()
+	}
+	root.SetHelpCommandGroupID(aboutVMM)
+	root.SetCompletionCommandGroupID(aboutVMM)
+	for _, g := range groups() {
+		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
+		for _, c := range g.commands {
+			c.GroupID = g.title
+			root.AddCommand(c)
+		}
+	}
 	return root
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -14,7 +13,8 @@ import (
 // option is one of the keys that a device's flag takes, as in
 // "path=FILE,ro,queues=2".
 type option struct {
-	key string
+	key   string
+	alias string // another name for key
 	// set takes the value. It is nil for a key that takes none.
 	set func(value string) error
 	// on is called for a key without a value. It is nil for one that needs one.
@@ -23,25 +23,45 @@ type option struct {
 	many     bool // may be given several times
 }
 
+// splitOptions takes text apart at its commas. Two commas stand for one that belongs
+// to a value, such as a path, as with QEMU.
+func splitOptions(text string) []string {
+	var words []string
+	var word strings.Builder
+	for i := 0; i < len(text); i++ {
+		switch {
+		case text[i] != ',':
+			word.WriteByte(text[i])
+		case i+1 < len(text) && text[i+1] == ',':
+			word.WriteByte(',')
+			i++
+		default:
+			words = append(words, word.String())
+			word.Reset()
+		}
+	}
+	return append(words, word.String())
+}
+
 // parseOptions takes text apart into options.
 func parseOptions(text string, options ...option) error {
 	seen := map[string]bool{}
-	for word := range strings.SplitSeq(text, ",") {
+	for n, word := range splitOptions(text) {
 		key, value, hasValue := strings.Cut(word, "=")
-		i := slices.IndexFunc(options, func(o option) bool { return o.key == key })
+		i := slices.IndexFunc(options, func(o option) bool { return o.key == key || o.alias == key && key != "" })
 		if i < 0 {
-			return fmt.Errorf("%q is not one of its keys: %s", key, keys(options))
+			return unknownKey(n, word, options)
 		}
 		o := options[i]
 		switch {
-		case seen[key] && !o.many:
-			return fmt.Errorf("%s is given twice", key)
+		case seen[o.key] && !o.many:
+			return fmt.Errorf("%s is given twice", o.key)
 		case o.set == nil && hasValue:
 			return fmt.Errorf("%s takes no value", key)
 		case o.on == nil && value == "", hasValue && value == "":
 			return fmt.Errorf("%s needs a value, as in %s=VALUE", key, key)
 		}
-		seen[key] = true
+		seen[o.key] = true
 		if !hasValue {
 			o.on()
 		} else if err := o.set(value); err != nil {
@@ -54,6 +74,22 @@ func parseOptions(text string, options ...option) error {
 		}
 	}
 	return nil
+}
+
+// unknownKey is about the n-th word, which names none of the options: without an
+// equals sign perhaps a path, of which the key was left out, or a part of one with
+// a comma in it.
+func unknownKey(n int, word string, options []option) error {
+	key, _, hasValue := strings.Cut(word, "=")
+	hint := ""
+	switch {
+	case hasValue:
+	case n > 0:
+		hint = "; a comma in a value is written twice"
+	case options[0].key == "path":
+		hint = "; write path=" + strings.ReplaceAll(word, ",", ",,")
+	}
+	return fmt.Errorf("%q is not one of its keys: %s%s", key, keys(options), hint)
 }
 
 func keys(options []option) string {
@@ -97,6 +133,12 @@ func size(key string, p *int) option {
 	}}
 }
 
+// or gives an option another name.
+func (o option) or(alias string) option {
+	o.alias = alias
+	return o
+}
+
 func (o option) must() option {
 	o.required = true
 	return o
@@ -111,6 +153,10 @@ type listFlag[T any] struct {
 
 func (l *listFlag[T]) String() string { return "" }
 func (l *listFlag[T]) Type() string   { return l.kind }
+
+// AddsUp implements cli.Repeated.
+func (l *listFlag[T]) AddsUp() {}
+
 func (l *listFlag[T]) Set(v string) error {
 	item, err := l.parse(v)
 	if err != nil {
@@ -130,9 +176,6 @@ type deviceFlag[T any] struct {
 func (d *deviceFlag[T]) String() string { return "" }
 func (d *deviceFlag[T]) Type() string   { return d.kind }
 func (d *deviceFlag[T]) Set(v string) (err error) {
-	if *d.device != nil {
-		return errors.New("there is only one")
-	}
 	*d.device, err = d.parse(v)
 	return err
 }

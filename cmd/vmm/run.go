@@ -28,7 +28,7 @@ func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 		Kernel:    f.kernel,
 		Initrd:    f.initrd,
 		Modules:   f.modules,
-		Append:    f.append,
+		Append:    string(f.append),
 		Protocol:  boot.Protocol(f.protocol),
 		KASLR:     boot.KASLR(f.kaslr),
 		Memory:    uint64(f.memory),

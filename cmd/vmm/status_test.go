@@ -63,21 +63,21 @@ func TestDebugExitStatus(t *testing.T) {
 		args string
 		want int
 	}{
-		{"--kernel debugexit", 0x15<<1 | 1},
+		{"--kernel debugexit --debug-exit", 0x15<<1 | 1},
 		{"--kernel exit-byte --debug-exit=0x501", 0x21<<1 | 1},
 		{"--kernel exit-word --debug-exit=0x501", 0x43<<1 | 1},
 		{"--kernel exit-long --debug-exit=1281", 0x12<<1 | 1},
-		{"--kernel hello", 0},
-		{"--kernel absent", 4},
-		{"--kernel jpeg", 4},
-		{"--kernel hello --disk path=absent", 4},
+		{"--kernel hello --debug-exit", 0},
+		{"--kernel absent --debug-exit", 4},
+		{"--kernel jpeg --debug-exit", 4},
+		{"--kernel hello --debug-exit --disk path=absent", 4},
 		{"--kernel hello --debug-exit=0x3f8", 4}, // taken
-		{"--kernel triple", 6},
-		{"--kernel panic", 6},
-		{"--kernel spin --timeout 100ms", 124},
+		{"--kernel triple --debug-exit", 6},
+		{"--kernel panic --debug-exit", 6},
+		{"--kernel spin --debug-exit --timeout 100ms", 124},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
-			status, stderr := vmm(t, dir, append([]string{"boot", "--debug-exit", "--memory", "64M"}, strings.Fields(tt.args)...)...)
+			status, stderr := vmm(t, dir, append([]string{"boot", "--memory", "64M"}, strings.Fields(tt.args)...)...)
 			if status != tt.want {
 				t.Errorf("status %d, want %d: %s", status, tt.want, stderr)
 			}

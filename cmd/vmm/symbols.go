@@ -95,7 +95,7 @@ of a distribution.`,
 		Example: `  vmm inspect symbols vm.sock start_kernel
   vmm inspect symbols /boot/vmlinuz-6.1.0 0xffffffff81000123
   vmm inspect symbols vm.sock --elf guest.elf && gdb guest.elf -ex 'target remote vm.gdb'`,
-		Args: cli.Usage(cobra.RangeArgs(1, 2)),
+		Args: cli.Usage(cli.Args(1, 2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			table, err := symbolsOf(cmd.Context(), args[0])
 			if err != nil {

@@ -181,7 +181,7 @@ about:tracing.`,
 		Example: `  vmm boot --kernel vmlinuz --initrd initrd.cpio --timeline boot.json
   vmm timeline boot.json
   vmm timeline --initcalls -1 boot.json`,
-		Args: cli.Usage(cobra.ExactArgs(1)),
+		Args: cli.Usage(cli.Args(1, 1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := os.Open(args[0])
 			if err != nil {

@@ -11,13 +11,13 @@ import (
 	"vmm/tools"
 )
 
-// inTools are the commands that the program vmm-tools has. They are not part of
+// toolCommands are the commands that the program vmm-tools has. They are not part of
 // this one: what their libraries take to initialize, and the memory for it,
 // every machine would pay for.
-var inTools = []struct{ name, short string }{
-	{"bench", "Measure virtual machines against containers and unikernels"},
-	{"explore", "Look at a running machine in a web browser"},
-	{"image", "Make disk images"},
+var toolCommands = map[string]string{ // with what they do, for the list of commands
+	"bench":   "Measure virtual machines against containers and unikernels",
+	"explore": "Look at a running machine in a web browser",
+	"image":   "Make disk images",
 }
 
 // wantsTools reports whether a command line, or the completion of one, is for
@@ -26,12 +26,11 @@ func wantsTools(args []string) bool {
 	if len(args) > 1 && slices.Contains([]string{"help", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}, args[0]) {
 		args = args[1:]
 	}
-	for _, c := range inTools {
-		if len(args) > 0 && args[0] == c.name {
-			return true
-		}
+	if len(args) == 0 {
+		return false
 	}
-	return false
+	_, ok := toolCommands[args[0]]
+	return ok
 }
 
 // execTools goes on as vmm-tools. It returns only with an error.
@@ -63,14 +62,10 @@ func explore(web string, flags *pflag.FlagSet, line []string) error {
 	return &os.PathError{Op: "execute", Path: path, Err: unix.Exec(path, all, os.Environ())}
 }
 
-// elsewhere are the commands of vmm-tools, for the list of commands.
-func elsewhere() []*cobra.Command {
-	var all []*cobra.Command
-	for _, c := range inTools {
-		all = append(all, &cobra.Command{
-			Use: c.name, Short: c.short, DisableFlagParsing: true,
-			RunE: func(*cobra.Command, []string) error { return execTools() },
-		})
+// inTools is a command of vmm-tools, for the list of commands.
+func inTools(name string) *cobra.Command {
+	return &cobra.Command{
+		Use: name, Short: toolCommands[name], DisableFlagParsing: true,
+		RunE: func(*cobra.Command, []string) error { return execTools() },
 	}
-	return all
 }

@@ -42,7 +42,7 @@ ends ten seconds after the last look.`,
   vmm top vm.sock
   vmm top vm.sock --every 5s --rounds 3 >counts.txt
   vmm top vm.sock --json --rounds 1`,
-		Args: cli.Usage(cobra.ExactArgs(1)),
+		Args: cli.Usage(cli.Args(1, 1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if every < 10*time.Millisecond || every > countingFor/2 {
 				return fmt.Errorf("--every %v: choose between 10ms and %v", every, countingFor/2)

@@ -111,7 +111,7 @@ format, or a part of it, to standard output. FILE - is standard input.
 		Example: `  vmm trace show boot.jsonl
   vmm trace show boot.jsonl --trace-format chrome >boot.json
   vmm trace show boot.jsonl --trace-filter 'device=COM1 register=LCR,MCR'`,
-		Args: cli.Usage(cobra.ExactArgs(1)),
+		Args: cli.Usage(cli.Args(1, 1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in := io.NopCloser(os.Stdin)
 			if args[0] != "-" {

@@ -40,8 +40,9 @@ const (
 func Prepare(root *cobra.Command) {
 	root.SetOut(Out())
 	root.SetErr(Err())
-	root.Args = Usage(cobra.NoArgs)
+	root.Args = Usage(NoArgs)
 	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SetUsageFunc(usage)
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		var value *pflag.InvalidValueError
@@ -52,8 +53,23 @@ func Prepare(root *cobra.Command) {
 			}
 			return UsageError{fmt.Errorf("--%s %q: %w", flag.Name, value.GetValue(), why)}
 		}
-		return Misuse(cmd, err)
+		return Misuse(cmd, flagError(err))
 	})
+}
+
+// flagError says in our words what pflag says in its own.
+func flagError(err error) error {
+	var unknown *pflag.NotExistError
+	var missing *pflag.ValueRequiredError
+	switch {
+	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "":
+		return fmt.Errorf("there is no flag -%s", unknown.GetSpecifiedName())
+	case errors.As(err, &unknown):
+		return fmt.Errorf("there is no flag --%s", unknown.GetSpecifiedName())
+	case errors.As(err, &missing):
+		return fmt.Errorf("--%s needs a value", missing.GetFlag().Name)
+	}
+	return err
 }
 
 // wanted says what values the types of pflag take.
@@ -66,6 +82,7 @@ var wanted = map[string]string{
 // Run executes a command line and returns the exit status. The message of an
 // error ends with what fix says of it, if anything.
 func Run(root *cobra.Command, args []string, fix func(error) string) int {
+	RefuseRepeats(root)
 	root.SetArgs(args)
 	err := root.Execute()
 	var status ExitStatus
@@ -130,12 +147,35 @@ func Misuse(cmd *cobra.Command, err error) error {
 	return UsageError{fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())}
 }
 
-// NoArgs is cobra's, with a message for a command that has no subcommands.
-func NoArgs(_ *cobra.Command, args []string) error {
-	if len(args) > 0 {
+// NoArgs is for a command that takes no arguments, or only those of its commands.
+func NoArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if !cmd.HasAvailableSubCommands() {
 		return fmt.Errorf("%q belongs to no flag", args[0])
 	}
-	return nil
+	near := ""
+	cmd.SuggestionsMinimumDistance = max(cmd.SuggestionsMinimumDistance, 2) // letters; cobra's own choice
+	if names := cmd.SuggestionsFor(args[0]); len(names) > 0 {
+		near = fmt.Sprintf("; did you mean %q?", names[0])
+	}
+	return fmt.Errorf("there is no command %q%s", cmd.CommandPath()+" "+args[0], near)
+}
+
+// Args is for a command that takes at least low and at most high arguments; a high
+// of -1 is no limit.
+func Args(low, high int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= low && (len(args) <= high || high < 0) {
+			return nil
+		}
+		what := "too many arguments"
+		if len(args) < low {
+			what = "something is missing"
+		}
+		return fmt.Errorf("%s: it is '%s %s'", what, cmd.Parent().CommandPath(), cmd.Use)
+	}
 }
 
 // Usage marks an error about a command's arguments as one of usage.

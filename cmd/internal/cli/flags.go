@@ -1,9 +1,13 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"vmm/machine"
 )
@@ -50,4 +54,61 @@ func (c *Choice[T]) Set(v string) error {
 	}
 	*c.Value = T(v)
 	return nil
+}
+
+// Words is a flag whose values add up to a line of words.
+type Words string
+
+func (w *Words) String() string { return string(*w) }
+
+// Type implements pflag.Value.
+func (w *Words) Type() string { return "words" }
+
+// Set implements pflag.Value.
+func (w *Words) Set(v string) error {
+	*w = Words(strings.TrimSpace(string(*w) + " " + strings.TrimSpace(v)))
+	return nil
+}
+
+// AddsUp implements Repeated.
+func (w *Words) AddsUp() {}
+
+// Repeated is a flag that may be given several times: its values add up.
+type Repeated interface {
+	pflag.Value
+	AddsUp()
+}
+
+// once is a flag that may be given once: of two values, one would be lost without
+// a word.
+type once struct {
+	pflag.Value
+	given bool
+}
+
+func (o *once) Set(v string) error {
+	if o.given {
+		return errors.New("given twice: one of the two would be lost")
+	}
+	err := o.Value.Set(v)
+	o.given = err == nil
+	return err
+}
+
+// RefuseRepeats has each flag of a command, and of those below it, refuse a second
+// value, unless its values add up.
+func RefuseRepeats(cmd *cobra.Command) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		_, list := f.Value.(pflag.SliceValue)
+		_, repeated := f.Value.(Repeated)
+		if !list && !repeated {
+			f.Value = &once{Value: f.Value}
+			if f.DefValue == "0s" { // pflag knows that it goes without saying of its own durations only
+				f.DefValue = ""
+			}
+		}
+	})
+	for _, c := range cmd.Commands() {
+		RefuseRepeats(c)
+	}
 }
