@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -32,7 +33,8 @@ stepped and typed to there.
 
 PATH is the control socket of a running machine, from vmm boot --control PATH.
 With flags of vmm boot behind "--", that machine is started, in this terminal;
-it ends when its guest does.
+it ends when its guest does. --control PATH among them is the socket that is
+used; without, it is one that nobody else can reach.
 
 The address that is printed has a token in it, without which nobody is answered,
 and is of this computer only.`,
@@ -47,16 +49,16 @@ and is of this computer only.`,
 			return nil
 		}),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-			defer stop()
 			l, err := explore.Listen(web)
 			if err != nil {
 				return err
 			}
 			defer l.Close()
 			if cmd.ArgsLenAtDash() == 0 {
-				return exploreNew(ctx, l, args)
+				return exploreNew(l, args)
 			}
+			ctx, stop := cli.NotifyContext(cmd.Context())
+			defer stop()
 			m, err := control.Dial(args[0])
 			if err != nil {
 				return err
@@ -106,8 +108,8 @@ func serve(ctx context.Context, l net.Listener, m explore.Machine) error {
 const startFor = 10 * time.Second
 
 // exploreNew starts a machine with flags of vmm boot, and shows it until it ends.
-// The terminal is its console, and signals from there are its own to obey.
-func exploreNew(ctx context.Context, l net.Listener, flags []string) error {
+// The terminal is its console, and signals are for it to obey.
+func exploreNew(l net.Listener, flags []string) error {
 	dir, err := os.MkdirTemp("", "vmm-explore")
 	if err != nil {
 		return err
@@ -117,9 +119,17 @@ func exploreNew(ctx context.Context, l net.Listener, flags []string) error {
 	if err != nil {
 		return err
 	}
-	socket := filepath.Join(dir, "control")
-	args := append([]string{"boot", "--control", socket, "--timeline", filepath.Join(dir, "timeline.json")}, flags...)
-	cmd := exec.Command(vmm, args...)
+	// What the flags ask for themselves is used as it is.
+	args := []string{"boot"}
+	socket, own := flagValue(flags, "control")
+	if !own {
+		socket = filepath.Join(dir, "control")
+		args = append(args, "--control", socket)
+	}
+	if _, ok := flagValue(flags, "timeline"); !ok {
+		args = append(args, "--timeline", os.DevNull) // for the page, which asks for it
+	}
+	cmd := exec.Command(vmm, append(args, flags...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := cmd.Start(); err != nil {
 		return err
@@ -127,8 +137,15 @@ func exploreNew(ctx context.Context, l net.Listener, flags []string) error {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	// A signal to this process alone is passed on; one from the terminal, vmm has
-	// had itself, and a second one changes nothing.
-	defer context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })()
+	// had itself, and does not take for a second one.
+	signals := make(chan os.Signal, 1)
+	cli.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	go func() {
+		for s := range signals {
+			_ = cmd.Process.Signal(s)
+		}
+	}()
 
 	var m *control.Client
 	for deadline := time.Now().Add(startFor); m == nil; time.Sleep(10 * time.Millisecond) {
@@ -137,13 +154,14 @@ func exploreNew(ctx context.Context, l net.Listener, flags []string) error {
 			return exit(err)
 		default:
 		}
-		if m, err = control.Dial(socket); err != nil && time.Now().After(deadline) {
+		if m, err = dial(socket, cmd.Process.Pid); err != nil && time.Now().After(deadline) {
 			_ = cmd.Process.Signal(syscall.SIGTERM)
 			<-ended
 			return err
 		}
 	}
 	defer m.Close()
+	os.RemoveAll(dir) // connected: nobody needs the socket's name, should this process be killed
 	running, stop := context.WithCancel(context.Background())
 	var failed error
 	go func() {
@@ -157,6 +175,38 @@ func exploreNew(ctx context.Context, l net.Listener, flags []string) error {
 	}
 	<-running.Done()
 	return failed
+}
+
+// dial connects to the machine of a process. Another's may listen at the path, for
+// which that process is about to complain.
+func dial(path string, pid int) (*control.Client, error) {
+	m, err := control.Dial(path)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := m.Call(control.Request{Command: control.ShowAll})
+	if err == nil && (answer.Status == nil || answer.Status.PID != pid) {
+		err = fmt.Errorf("%s: another machine listens there", path)
+	}
+	if err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// flagValue is the value of a flag among the flags of vmm boot, "--name value" or
+// "--name=value", if it is there.
+func flagValue(flags []string, name string) (string, bool) {
+	for i, f := range flags {
+		if v, ok := strings.CutPrefix(f, "--"+name+"="); ok {
+			return v, true
+		}
+		if f == "--"+name && i+1 < len(flags) {
+			return flags[i+1], true
+		}
+	}
+	return "", false
 }
 
 // exit makes this program end as vmm did, which has said why, unless a signal

@@ -38,9 +38,10 @@ const (
 	// tellWithin is how long last words may take, where standard error is a pipe
 	// that nobody reads.
 	tellWithin = 100 * time.Millisecond
-	// againAfter is how far apart two signals are that somebody sent on purpose:
-	// timeout(1), for one, sends each of its own twice.
-	againAfter = 200 * time.Millisecond
+	// againAfter is how far apart two signals are at least that somebody sent on
+	// purpose: timeout(1), for one, sends each of its own twice, and Ctrl-C reaches
+	// 'vmm explore', which passes it on, and vmm boot alike.
+	againAfter = 50 * time.Millisecond
 )
 
 // ending sees to it that vmm ends. Ending in good order takes the cooperation of
@@ -139,7 +140,7 @@ func (e *ending) onSignals() {
 		e.cancel(signalError{(<-signals).(syscall.Signal)})
 		first := time.Now()
 		for s := range signals {
-			if s != syscall.SIGHUP && e.wait(againAfter-time.Since(first)) {
+			if s != syscall.SIGHUP && time.Since(first) >= againAfter {
 				e.force("was not waited for after a second signal")
 			}
 		}
