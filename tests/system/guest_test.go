@@ -40,7 +40,7 @@ type vm struct {
 func launch(t testing.TB, before []string, args ...string) *vm {
 	t.Helper()
 	v := &vm{t: t, ended: make(chan struct{}), control: filepath.Join(t.TempDir(), "ctl")}
-	args = append([]string{env(t, "VMM_BIN"), "boot", "--json", "-v", "--timeout", "15m", "--control", v.control}, args...)
+	args = append(append([]string{env(t, "VMM_BIN"), "boot", "--json", "--control", v.control}, unless(args, "--timeout", "15m")...), args...)
 	args = append(before, args...)
 	v.cmd = exec.Command(args[0], args[1:]...)
 	v.cmd.Stdout, v.cmd.Stderr = &v.out, &v.err

@@ -46,7 +46,7 @@ func TestTinyKernel(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r := run(t, 0, nil, append([]string{"--kernel", filepath.Join(dir, tt.kernel), "--initrd", initrd,
-				"--memory", "128M", "--timeout", "60s"}, tt.flags...)...)
+				"-v", "--memory", "128M", "--timeout", "60s"}, tt.flags...)...)
 			if want := `msg="boot marker" code=65`; !strings.Contains(r.err, want) {
 				t.Errorf("vmm's log lacks %s:\n%s", want, r.err)
 			}

@@ -19,6 +19,7 @@ type footprint struct {
 // use of memory. In pss, a page that n processes share counts as an n-th.
 type use struct{ rss, pss uint64 }
 
+// The machine is one with -v: its log says where RAM is.
 func (v *vm) footprint() (f footprint) {
 	v.t.Helper()
 	log := v.err.textFrom(0)
@@ -65,7 +66,7 @@ func TestMemory(t *testing.T) {
 			for _, how := range []string{"--thp=host", "--thp=off", "--share-kernel"} {
 				dir := t.TempDir()
 				start := func(i int) *vm {
-					return launch(t, ns.words(), "--kernel", kernel.dir+"/vmlinuz", "--initrd", env(t, "VMM_INITRD_TINY"), "--memory", "128M",
+					return launch(t, ns.words(), "--kernel", kernel.dir+"/vmlinuz", "--initrd", env(t, "VMM_INITRD_TINY"), "-v", "--memory", "128M",
 						"--disk", "path="+image(t, dir, fmt.Sprint("disk", i), 16*mib), "--net", fmt.Sprint("tap=tap", i),
 						how, "--append", "quiet -- serial hold")
 				}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,7 +95,7 @@ func once(t testing.TB, input *typed, args ...string) result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 12*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, env(t, "VMM_BIN"), append([]string{"boot", "--json", "-v"}, args...)...)
+	cmd := exec.CommandContext(ctx, env(t, "VMM_BIN"), append([]string{"boot", "--json"}, args...)...)
 	var stderr bytes.Buffer
 	out := watcher{seen: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &out, &stderr
@@ -149,7 +150,17 @@ func tail(s string) string { return s[max(0, len(s)-2000):] }
 // guest are the flags that boot a kernel and let it do something; quiet, for
 // each character on the console is an exit.
 func guest(kernel, initrd, do string, flags ...string) []string {
-	return append([]string{"--kernel", kernel, "--initrd", initrd, "--timeout", "60s", "--append", "quiet vmm.do=" + do}, flags...)
+	args := append([]string{"--kernel", kernel, "--initrd", initrd, "--append", "quiet vmm.do=" + do}, flags...)
+	return append(unless(flags, "--timeout", "60s"), args...)
+}
+
+// unless is a flag with a value, or nothing where flags have one already: vmm does
+// not take two.
+func unless(flags []string, name, value string) []string {
+	if slices.Contains(flags, name) {
+		return nil
+	}
+	return []string{name, value}
 }
 
 func TestMain(m *testing.M) {
