@@ -98,7 +98,7 @@ func (s *Server) accept(c net.Conn) {
 		_ = c.SetReadDeadline(time.Now().Add(greetFor))
 		first, err := greet(r)
 		if errors.Is(err, errForeign) {
-			s.log.Warn("gdb: a connection was closed that did not begin as gdb does", "from", c.RemoteAddr())
+			s.log.Warn("gdb: a connection was closed that did not begin as gdb does" + from(c))
 		}
 		s.mu.Lock()
 		i := slices.Index(s.waiting, c)
@@ -119,6 +119,15 @@ func (s *Server) accept(c net.Conn) {
 			refuse(c, r, first)
 		}
 	})
+}
+
+// from says where a connection comes from, if its address tells: that of a unix
+// socket's client does not.
+func from(c net.Conn) string {
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return ", from " + a.IP.String()
+	}
+	return ""
 }
 
 // greet reads up to gdb's first packet, whole or damaged.

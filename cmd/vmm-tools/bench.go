@@ -167,7 +167,7 @@ applications, their containers, the kernel and the unikernel. Debian, for the
 runtime vm-distro, is not in it. It takes root.`,
 		Example: `  vmm bench install bench-assets.tar.gz
   vmm bench install bench-assets.tar.gz --assets DIR`,
-		Args: cli.Usage(cobra.ExactArgs(1)),
+		Args: cli.Usage(cli.Args(1, 1)),
 		RunE: func(_ *cobra.Command, args []string) error { return bench.Install(args[0], assets) },
 	}
 	cmd.Flags().StringVar(&assets, "assets", assets, "`folder` to make")

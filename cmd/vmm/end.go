@@ -30,8 +30,8 @@ func (e signalError) Error() string { return e.Signal.String() }
 
 const (
 	// endWithin is how long vmm may take to end, once somebody has asked for it or
-	// the guest has ended. machine.Close takes at most half of it.
-	endWithin = 1800 * time.Millisecond
+	// the guest has ended. machine.Close takes at most two thirds of it.
+	endWithin = 1500 * time.Millisecond
 	// abortAfter is how long a guest that has ended by itself waits for the reader
 	// of its console: another vCPU may be writing.
 	abortAfter = time.Second

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -107,5 +108,41 @@ func TestSocketDescriptors(t *testing.T) {
 	}
 	if err := status(); err != nil {
 		t.Errorf("the machine does not answer any more: %v", err)
+	}
+}
+
+// Without a device that leads outside, nothing does: no socket, no network's
+// process, and a control socket is all that is there with one.
+func TestNoNetwork(t *testing.T) {
+	if _, err := os.Stat("/dev/kvm"); err != nil && os.Getenv("VMM_REQUIRE_KVM") == "" {
+		t.Skip("no /dev/kvm")
+	}
+	dir := kernelDir(t)
+	cmd := exec.Command("vmm", "boot", "--kernel", "chatter", "--memory", "64M", "--console", "virtio", "--balloon", "--disk", "path=initrd,ro")
+	cmd.Dir = dir
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Signal(unix.SIGTERM)
+		_, _ = io.Copy(io.Discard, out)
+		_ = cmd.Wait()
+	}()
+	if _, err := out.Read(make([]byte, 1)); err != nil { // the guest runs
+		t.Fatal(err)
+	}
+
+	for _, d := range descriptors(t, cmd.Process.Pid) {
+		if strings.Contains(d, "socket:") || strings.Contains(d, "/dev/net") || strings.Contains(d, "vhost") {
+			t.Errorf("a way outside: %s", d)
+		}
+	}
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", cmd.Process.Pid))
+	if err == nil && len(children) > 0 {
+		t.Errorf("it has started other processes: %s", children)
 	}
 }
