@@ -72,15 +72,7 @@ func (img *Image) File() *os.File {
 
 // Open opens a kernel image. Close it after the last use.
 func Open(path string) (*Image, error) {
-	// Before the open, which would wait for a writer where path is a FIFO.
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, openError(path, err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("kernel %s: not a regular file; %s", path, giveKernel)
-	}
-	f, err := os.Open(path)
+	f, err := OpenInput(path)
 	if err != nil {
 		return nil, openError(path, err)
 	}

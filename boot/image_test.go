@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -99,8 +100,18 @@ func TestOpen(t *testing.T) {
 	if err := os.WriteFile(path("kernel"), bzImage(t, modernHeader(), nil), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Mkfifo(path("fifo"), 0o644); err != nil {
+	if err := errors.Join(syscall.Mkfifo(path("fifo"), 0o644), os.Symlink("/dev/zero", path("device"))); err != nil {
 		t.Fatal(err)
+	}
+	// A pipe is as good as a file.
+	written := make(chan error)
+	go func() { written <- os.WriteFile(path("fifo"), bzImage(t, modernHeader(), nil), 0) }()
+	piped, err := Open(path("fifo"))
+	if err := errors.Join(err, <-written); err != nil {
+		t.Fatal(err)
+	}
+	if piped.Format != BzImage || piped.Close() != nil {
+		t.Errorf("from a pipe: %v", piped.Format)
 	}
 	img, err := Open(path("kernel"))
 	if err != nil {
@@ -114,7 +125,7 @@ func TestOpen(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"missing": "no such file",
-		"fifo":    "not a regular file", // and does not wait for a writer
+		"device":  "not a regular file",
 		"":        "not a regular file",
 	} {
 		if img, err := Open(path(name)); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path(name)) {

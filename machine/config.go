@@ -321,14 +321,12 @@ func (c *Config) openModules() (all []boot.Module, closeAll func(), err error) {
 // openInitrd opens a file that the kernel gets: of what kind it is, and what it
 // should be, is for messages.
 func openInitrd(kind, path, what string) (*boot.Initrd, *os.File, error) {
-	// Before the open, which would wait for a writer where it is a FIFO.
-	info, err := os.Stat(path)
-	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("not a regular file")
-	}
-	var f *os.File
+	f, err := boot.OpenInput(path)
+	var info os.FileInfo
 	if err == nil {
-		f, err = os.Open(path)
+		if info, err = f.Stat(); err != nil {
+			f.Close()
+		}
 	}
 	if err != nil {
 		var p *os.PathError

@@ -61,7 +61,7 @@ console. In the console, Ctrl-A x ends the machine and Ctrl-A h shows help.
 
 Without --kernel the running machine's own kernel is booted. In flags that take
 keys and values, a comma that belongs to a value is written twice:
---disk path=a,,b.img.
+--disk path=a,,b.img. Kernel and initrd may come out of a pipe.
 
 Exit status: 0 when the guest powers off or resets, 1 after an error of vmm or
 the host, 2 after wrong usage, 3 when the guest crashed, 124 when --timeout ran
