@@ -91,7 +91,13 @@ func TestSocketDescriptors(t *testing.T) {
 		}
 		return got
 	}
+	// The connection of the last status has yet to go.
 	before := descriptors(t, cmd.Process.Pid)
+	for again := true; again; {
+		time.Sleep(200 * time.Millisecond)
+		now := descriptors(t, cmd.Process.Pid)
+		before, again = now, !slices.Equal(before, now)
+	}
 
 	for _, name := range []string{"control", "gdb", "vsock"} {
 		for _, text := range []string{
