@@ -96,6 +96,14 @@ lab-counts: packages build ## count the starts that are lost in the lab: 900, an
 
 SOAK ?= 500
 
+.PHONY: lab-intel
+lab-intel: packages build ## the same on an Intel host, with bin/ and nothing else of this machine in it
+	@tests/lab-intel/lab -f bin $(LAB_FLAGS) '$(subst ','\'',$(CMD))'
+
+.PHONY: test-intel
+test-intel: packages build ## the tests of VT-x, on an emulated Intel host: half an hour
+	tests/lab-intel/suite quick linux devices
+
 .PHONY: soak
 soak: packages build ## end tiny guests in each way, SOAK times; boot Linux 50 times, 20 more for random addresses, and paste a mebibyte
 	go test -c -o bin/soak.test ./cmd/vmm

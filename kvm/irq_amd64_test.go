@@ -17,11 +17,13 @@ var (
 		0xf4,       // 1: hlt
 		0xeb, 0xfd, //    jmp 1b
 	}
-	// handler says so at port 0x10 and waits again. It drops what the
-	// interrupt pushed instead of returning with IRET, which a KVM that
+	// handler says so at port 0x10, ends the interrupt, without which the
+	// local APIC holds the vector back the next time (Intel SDM vol. 3
+	// §11.8.5), and waits again. It drops what the interrupt pushed instead of returning with IRET, which a KVM that
 	// interprets the guest's kernel may not know.
 	handler = []byte{
 		0xe6, 0x10, //       out %al, $0x10
+		0xc7, 0x05, 0xb0, 0x00, 0xe0, 0xfe, 0, 0, 0, 0, // movl $0, 0xfee000b0
 		0x83, 0xc4, 0x0c, // add $12, %esp
 		0xfb,       //       sti
 		0xf4,       //    1: hlt

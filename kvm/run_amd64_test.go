@@ -151,7 +151,12 @@ func TestDirtyLog(t *testing.T) {
 	check(t, g.vm.DeleteMemory(0))
 }
 
-var spin = []byte{0xeb, 0xfe} // 1: jmp 1b
+// spin loops with interrupts on. Bochs 3.0 lets its host have none while a guest that
+// it entered with interrupts off does not exit.
+var spin = []byte{
+	0xfb,       //    sti
+	0xeb, 0xfe, // 1: jmp 1b
+}
 
 // A Kick ends Run, whether it comes before it, at its start or while the guest
 // spins, and whatever the garbage collector does meanwhile.
