@@ -53,6 +53,19 @@ func TestMisuse(t *testing.T) {
 	}
 }
 
+// A flag that is given twice says so, whatever values it takes.
+func TestRepeatedFlagSaysSo(t *testing.T) {
+	dir := kernelDir(t)
+	for _, args := range []string{"--timeout 1s --timeout 2s", "--cpus 1 --cpus 2", "--memory 64M --memory 64M"} {
+		t.Run(args, func(t *testing.T) {
+			status, stderr := vmm(t, dir, append([]string{"boot", "--kernel", "hello"}, strings.Fields(args)...)...)
+			if status != 2 || !strings.Contains(stderr, "given twice") {
+				t.Errorf("status %d, %q; want 2 and that it was given twice", status, stderr)
+			}
+		})
+	}
+}
+
 // With --debug-exit, a guest sets every odd status, and vmm's own are even.
 func TestDebugExitStatus(t *testing.T) {
 	if _, err := os.Stat("/dev/kvm"); err != nil && os.Getenv("VMM_REQUIRE_KVM") == "" {

@@ -48,7 +48,7 @@ func Prepare(root *cobra.Command) {
 		var value *pflag.InvalidValueError
 		if errors.As(err, &value) {
 			flag, why := value.GetFlag(), value.Unwrap()
-			if w, ok := wanted[flag.Value.Type()]; ok {
+			if w, ok := wanted[flag.Value.Type()]; ok && !errors.Is(why, errTwice) {
 				why = errors.New(w) // instead of what strconv and time say
 			}
 			return UsageError{fmt.Errorf("--%s %q: %w", flag.Name, value.GetValue(), why)}

@@ -79,6 +79,9 @@ type Repeated interface {
 	AddsUp()
 }
 
+// errTwice refuses the second value of a flag.
+var errTwice = errors.New("given twice: one of the two would be lost")
+
 // once is a flag that may be given once: of two values, one would be lost without
 // a word.
 type once struct {
@@ -88,7 +91,7 @@ type once struct {
 
 func (o *once) Set(v string) error {
 	if o.given {
-		return errors.New("given twice: one of the two would be lost")
+		return errTwice
 	}
 	err := o.Value.Set(v)
 	o.given = err == nil
