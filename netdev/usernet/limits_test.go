@@ -74,7 +74,7 @@ func TestTenThousandConnections(t *testing.T) {
 	full := g.rss(t)
 	t.Logf("the network's process has %d MiB, with %d connections %d MiB, with all their buffers full %d MiB (the guest has sent %d MiB)",
 		before>>20, len(open), idle>>20, full>>20, sent.Load()>>20)
-	if full > maxRSS {
+	if full > maxRSS && !raceEnabled {
 		t.Errorf("%d MiB of the host's memory; want %d at the most", full>>20, maxRSS>>20)
 	}
 
