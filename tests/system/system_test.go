@@ -100,7 +100,7 @@ func TestKASLR(t *testing.T) {
 	chosen := regexp.MustCompile(`Offset:(\d+) Slide:(\d+)`)
 	boots := func(t *testing.T, flags ...string) (text, code uint64) {
 		t.Helper()
-		r := run(t, 0, nil, guest(env(t, "VMM_KERNEL")+"/vmlinuz", env(t, "VMM_INITRD"), "addresses", flags...)...)
+		r := run(t, 0, nil, guest(env(t, "VMM_KERNEL")+"/vmlinuz", env(t, "VMM_INITRD"), "addresses", append(flags, "-v")...)...)
 		text, err := strconv.ParseUint(line(r.out, "virtual"), 0, 64)
 		if err != nil {
 			t.Fatalf("%v; console:\n%s", err, tail(r.out))
