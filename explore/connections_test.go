@@ -1,6 +1,7 @@
 package explore
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -50,8 +51,8 @@ func TestKnownConnectionStays(t *testing.T) {
 	var used []net.Conn
 	page := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{
 		MaxIdleConnsPerHost: 1,
-		Dial: func(network, addr string) (net.Conn, error) {
-			c, err := net.Dial(network, addr)
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := new(net.Dialer).DialContext(ctx, network, addr)
 			used = append(used, c)
 			return c, err
 		},

@@ -103,7 +103,7 @@ func (a *archiveStore) list() error {
 		}
 		name := path.Clean("/" + h.Name)[1:]
 		switch h.Typeflag {
-		case tar.TypeReg, tar.TypeRegA:
+		case tar.TypeReg:
 			// The reader has read the header, and nothing more of the file.
 			at, err := a.file.Seek(0, io.SeekCurrent)
 			if err != nil {

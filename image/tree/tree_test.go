@@ -17,7 +17,7 @@ import (
 func entry(kind byte, name, text string) tar.Header {
 	h := tar.Header{Name: name, Typeflag: kind, Mode: 0o755, Linkname: text}
 	if kind == tar.TypeReg {
-		h.Size, h.Linkname, h.Xattrs = int64(len(text)), "", nil
+		h.Size, h.Linkname = int64(len(text)), ""
 		h.PAXRecords = map[string]string{"text": text}
 	}
 	return h

@@ -164,7 +164,7 @@ func (t *Tree) create(in int, name string, h *tar.Header, contents io.Reader) er
 		return err
 	}
 	switch h.Typeflag {
-	case tar.TypeReg, tar.TypeRegA, tar.TypeCont, tar.TypeGNUSparse:
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		mode |= unix.S_IFREG
 		err = t.createFile(in, name, contents)
 	case tar.TypeDir:

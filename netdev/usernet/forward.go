@@ -133,24 +133,19 @@ func (g *gateway) forwardUDP(c *net.UDPConn, port uint16) {
 		}
 		return f
 	}
-	for {
-		err := receive(c, func(b []byte, from netip.AddrPort) {
-			mu.Lock()
-			f := senders[from]
-			mu.Unlock()
-			if f == nil {
-				if f = begin(from); f == nil {
-					return
-				}
-				mu.Lock()
-				senders[from] = f
-				mu.Unlock()
-				g.flows.add(f)
+	_ = receive(c, func(b []byte, from netip.AddrPort) {
+		mu.Lock()
+		f := senders[from]
+		mu.Unlock()
+		if f == nil {
+			if f = begin(from); f == nil {
+				return
 			}
-			f.toGuest(b)
-		})
-		if err != nil {
-			return
+			mu.Lock()
+			senders[from] = f
+			mu.Unlock()
+			g.flows.add(f)
 		}
-	}
+		f.toGuest(b)
+	})
 }
