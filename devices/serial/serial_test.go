@@ -420,8 +420,9 @@ func FuzzPort(f *testing.F) {
 			if s.count > s.depth() {
 				t.Fatalf("%d bytes in a FIFO of %d", s.count, s.depth())
 			}
-			if line.high() && s.mcr&(mcrOut2|mcrLoop) != mcrOut2 {
-				t.Fatalf("an interrupt with MCR %#x", s.mcr)
+			// OUT2 does not matter: guests rely on what QEMU's port does.
+			if line.high() && s.ier == 0 {
+				t.Fatal("an interrupt, and none is enabled")
 			}
 		}
 	})
