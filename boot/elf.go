@@ -247,7 +247,8 @@ func (exe *Executable) isProgram() bool {
 			}
 		}
 	}
-	return !kernel && (lowest.VAddr == programBase || lowest.VAddr == programBaseLLVM || exe.Type == elf.ET_DYN || exe.hasNote(ownerGNU, noteABI))
+	atBase := lowest != nil && (lowest.VAddr == programBase || lowest.VAddr == programBaseLLVM)
+	return !kernel && (atBase || exe.Type == elf.ET_DYN || exe.hasNote(ownerGNU, noteABI))
 }
 
 // isLinux reports whether the file says that it is a Linux kernel: by a note of
