@@ -184,14 +184,20 @@ var quick = []string{"-n", "1", "--seconds", "0.3", "--rates", "20", "--density"
 // measure runs 'vmm bench run' and returns the results, and what it said.
 func measure(t *testing.T, assets string, args ...string) (*result.Run, string) {
 	t.Helper()
+	return measureTo(t, 0, assets, args...)
+}
+
+// measureTo is measure for a run that ends with a given exit status.
+func measureTo(t *testing.T, want int, assets string, args ...string) (*result.Run, string) {
+	t.Helper()
 	out := filepath.Join(t.TempDir(), "out")
 	if !slices.Contains(args, "--timeout") {
 		args = append(args, "--timeout", "5s")
 	}
 	cmd := exec.Command(program(t), append(append([]string{"bench", "run", "--assets", assets, "-o", out}, quick...), args...)...)
 	said, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %v\n%s", cmd, err, said)
+	if status := cmd.ProcessState.ExitCode(); status != want {
+		t.Fatalf("%v: %v; want exit status %d\n%s", cmd, err, want, said)
 	}
 	run, err := result.Load(out)
 	if err != nil {

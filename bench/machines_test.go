@@ -46,7 +46,7 @@ func TestMachinesThatAreNotReadyLeaveNothing(t *testing.T) {
 	dir := realAssets(t)
 	program(t)
 	leavesNothing(t)
-	run, said := measure(t, dir, "--suite", "start", "--runtimes", machines, "--app", "rest-c", "--parallel", "1", "--timeout", "10ms")
+	run, said := measureTo(t, 1, dir, "--suite", "start", "--runtimes", machines, "--app", "rest-c", "--parallel", "1", "--timeout", "10ms")
 	for _, s := range run.Subjects {
 		if !strings.Contains(said, s.Runtime+" (rest-c): start: not ready within 10ms") {
 			t.Errorf("the table does not say of %s that it was not ready:\n%s", s.Name(), said)
