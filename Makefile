@@ -59,8 +59,8 @@ test-units: packages build ## units and tiny guests, with the race detector wher
 	@guest-images/packages chromium runc crun
 	CGO_ENABLED=1 go test -race $(sort $(RACE))
 	go test $(filter-out $(RACE),$(UNIT))
-# The memory of a process, which the race detector multiplies.
-	go test -run TestTenThousandConnections ./netdev/usernet
+# The memory and the address space of a process, which the race detector multiplies.
+	go test -run 'TestTenThousandConnections|TestScripts/bad_flags' ./netdev/usernet ./cmd/vmm
 	go test -tags solutions ./examples/...
 	go test -run 'TestSize|TestMemory|TestAddress|TestEnd|TestCurl|TestHalf' ./tests/unikernel
 

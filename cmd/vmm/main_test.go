@@ -66,6 +66,8 @@ func TestScripts(t *testing.T) {
 		},
 		Condition: func(cond string) (bool, error) {
 			switch cond {
+			case "race":
+				return raceEnabled, nil
 			case "kvm":
 				_, err := os.Stat("/dev/kvm")
 				if err != nil && os.Getenv("VMM_REQUIRE_KVM") != "" {

@@ -1,0 +1,7 @@
+//go:build race
+
+package main
+
+// raceEnabled tells that the race detector is on, which takes address space and
+// memory of its own.
+const raceEnabled = true
