@@ -70,7 +70,7 @@ type receiver struct {
 	spare  []*virtio.Chain
 	vector memory.Vector
 	room   uint64 // of those held
-	pieces int    // of memory that they consist of
+	pieces int    // of memory that they consist of, those that hold no frame too
 }
 
 const (
@@ -140,7 +140,7 @@ func (r *receiver) collect() bool {
 		}
 		r.held = append(r.held, c)
 		r.room += room
-		r.pieces += len(c.Writable)
+		r.pieces += pieces(c)
 	}
 	r.vector.Set(nil)
 	for _, c := range r.held {
@@ -148,6 +148,10 @@ func (r *receiver) collect() bool {
 	}
 	return r.room >= headerSize
 }
+
+// pieces counts what a chain keeps in memory. A driver may put pieces to read from
+// into a receive queue, where they mean nothing.
+func pieces(c *virtio.Chain) int { return len(c.Readable) + len(c.Writable) }
 
 func (r *receiver) chain() *virtio.Chain {
 	if last := len(r.spare) - 1; last >= 0 {
@@ -172,17 +176,17 @@ func (r *receiver) deliver(n uint64) {
 	count, room := 0, uint64(0)
 	for ; room < n; count++ {
 		room += r.held[count].Writable.Len()
-		r.pieces -= len(r.held[count].Writable)
+		r.pieces -= pieces(r.held[count])
 	}
 	// The number of chains is the header's last field. virtio §5.1.6.4.
 	putAt(r.held, 10, byte(count))
 	putAt(r.held, 11, byte(count>>8))
 	if c := r.device.config.Capture; c != nil {
-		var pieces [][]byte
+		var frame [][]byte
 		for _, chain := range r.held[:count] {
-			pieces = append(pieces, chain.Writable...)
+			frame = append(frame, chain.Writable...)
 		}
-		c.Frame(pieces, headerSize, int(n))
+		c.Frame(frame, headerSize, int(n))
 	}
 	r.queue.PushAll(r.held[:count], n)
 	for _, c := range r.held[:count] {
