@@ -298,7 +298,7 @@ func eachGoFile(t *testing.T, dir string, with func(path string, f *ast.File)) {
 // the terminal.
 var rawOutput = map[string]string{
 	"cmd/internal/cli/cli.go":  "makes Out and Err",
-	"cmd/vmm/run.go":           "the guest's console, which is the guest's own",
+	"cmd/vmm/session.go":       "the guest's console, which is the guest's own",
 	"cmd/vmm/log.go":           "compares the two",
 	"cmd/vmm/top.go":           "clears the screen",
 	"cmd/vmm/trace.go":         "wraps them itself, for a terminal in raw mode",
