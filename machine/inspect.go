@@ -10,8 +10,11 @@ import (
 	"vmm/memory"
 )
 
-// transport is a virtio device to look at.
+// transport is a virtio device, to look at and to pause.
 type transport interface {
+	Name() string
+	Pause()
+	Resume()
 	State() virtio.State
 	Rings(queue int) (virtio.Rings, bool)
 }

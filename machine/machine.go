@@ -35,6 +35,7 @@ type Machine struct {
 	words     []string    // of the command line: devices, for a guest without ACPI
 
 	transports []transport // of virtio devices
+	quiesced   bool        // their workers are at rest; guarded by pausing
 
 	doorbells doorbells      // of virtio devices
 	names     map[string]int // how many virtio devices have a name, before its number

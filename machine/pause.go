@@ -15,12 +15,13 @@ const (
 	toLook                      // somebody looks at a processor
 )
 
-// Pause stops the processors and returns when none of them executes the guest's
-// instructions any more. Devices finish what they are doing. A machine that is
-// paused, or has ended, stays so.
+// Pause stops the processors and then the devices, and returns when none of them
+// does anything any more: what devices have begun is complete. For a device that waits
+// for a disk or a server which does not answer, Pause waits for a while; it stops once
+// it can. A machine that is paused, or has ended, stays so.
 func (m *Machine) Pause() { m.hold(byUser) }
 
-// Resume has the processors go on.
+// Resume has devices and processors go on.
 func (m *Machine) Resume() { m.letGo(byUser) }
 
 // hold stops the processors for a reason.
@@ -33,12 +34,20 @@ func (m *Machine) hold(why hold) {
 	for _, c := range m.cpus {
 		m.outside(c) // one may be stepping, while the others are there already
 	}
+	if why == byUser {
+		if err := m.quiesce(pausePatience); err != nil {
+			m.log.Warn("paused, but for devices that are still at work", "error", err)
+		}
+	}
 }
 
 // letGo takes a reason back. The processors go on when there is no other.
 func (m *Machine) letGo(why hold) {
 	m.pausing.Lock()
 	defer m.pausing.Unlock()
+	if why == byUser {
+		m.unquiesce()
+	}
 	m.wake.L.Lock()
 	defer m.wake.L.Unlock()
 	m.paused.And(^uint32(why))

@@ -63,6 +63,10 @@ type Info struct {
 // Device is a virtio device without its transport. The transport locks: it
 // makes one call at a time, except that ReadConfig and WriteConfig may run
 // beside each other and beside Reset.
+//
+// A device that has more to keep than its queues, from Activate to Reset, is a
+// [devices.Stateful] too. It is asked for its state, and given one, while it is
+// not active.
 type Device interface {
 	// Info says what the device is.
 	Info() Info
@@ -70,9 +74,21 @@ type Device interface {
 	// the device's type, as to devices.Device.
 	ReadConfig(offset uint64, data []byte)
 	WriteConfig(offset uint64, data []byte)
-	// Activate starts the device: the driver has set it up. An error leaves
-	// it inactive, in need of a reset.
+	LifeCycle
+}
+
+// LifeCycle is what becomes of a device: Activate and Quiesce in turn, as often as
+// the machine is paused; then Reset, after which the driver may begin anew; and in
+// the end Close.
+type LifeCycle interface {
+	// Activate starts the device: the driver has set it up, or the machine goes
+	// on after Quiesce. An error leaves it inactive, in need of a reset.
 	Activate(*Env) error
+	// Quiesce stops the device and forgets nothing. When it returns, nothing of
+	// the device touches the queues or guest memory any more: what had begun is
+	// complete, and what had not is back in the queues ([Queue.Unpop]). It takes
+	// as long as what stands behind the device takes.
+	Quiesce()
 	// Reset stops the device and forgets what the driver set. When it
 	// returns, nothing of the device touches the queues or guest memory any
 	// more. A device that was never activated is reset too. It may take as long as

@@ -82,7 +82,9 @@ func (d *echo) serve(q *virtio.Queue, c *virtio.Chain) {
 	q.Notify()
 }
 
-func (d *echo) Reset() {
+func (d *echo) Reset() { d.Quiesce() }
+
+func (d *echo) Quiesce() {
 	for _, w := range d.workers {
 		w.Stop()
 	}

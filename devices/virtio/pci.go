@@ -1,6 +1,7 @@
 package virtio
 
 import (
+	"fmt"
 	"sync/atomic"
 
 	"vmm/devices"
@@ -68,6 +69,7 @@ type PCI struct {
 	function *pci.Function
 	msix     *pci.MSIX
 	bar      devices.Bus
+	access   *pciAccess
 	changed  pciInterrupt
 	queued   []pciInterrupt
 }
@@ -134,7 +136,8 @@ func (p *PCI) addCapabilities() {
 	}
 	notify := le.AppendUint32(structure(capNotify, capNotifySize, barNotify, notifySize), notifyStep)
 	p.function.AddCapability(capVendor, capNotifySize, pci.Registers(notify))
-	p.function.AddCapability(capVendor, capPCISize, &pciAccess{bar: &p.bar, regs: structure(capPCI, capPCISize, 0, 0), warn: p.warn})
+	p.access = &pciAccess{bar: &p.bar, regs: structure(capPCI, capPCISize, 0, 0), warn: p.warn}
+	p.function.AddCapability(capVendor, capPCISize, p.access)
 }
 
 // structure is a capability of virtio. virtio §4.1.4.
@@ -350,9 +353,9 @@ type pciAccess struct {
 	warn func(what string, args ...any)
 }
 
-// window is where in BAR 0 the driver wants to look. ok is false where that is
+// target is where in BAR 0 the driver wants to look. ok is false where that is
 // nowhere, or not of the width of a register.
-func (a *pciAccess) window() (offset uint64, n int, ok bool) {
+func (a *pciAccess) target() (offset uint64, n int, ok bool) {
 	const regBAR, regOffset, regLength = 4, 8, 12
 	offset, length := uint64(le.Uint32(a.regs[regOffset:])), le.Uint32(a.regs[regLength:])
 	ok = a.regs[regBAR] == 0 && (length == 1 || length == 2 || length == 4) && offset%uint64(length) == 0 && offset < barSize
@@ -365,7 +368,7 @@ func (a *pciAccess) Read(offset uint64, data []byte) {
 		n := copy(data, a.regs[offset:])
 		offset, data = offset+uint64(n), data[n:]
 	}
-	at, n, ok := a.window()
+	at, n, ok := a.target()
 	if len(data) == 0 || !ok {
 		return
 	}
@@ -387,9 +390,23 @@ func (a *pciAccess) Write(offset uint64, data []byte) {
 	if len(data) == 0 {
 		return
 	}
-	if at, n, ok := a.window(); ok && offset == capSize && len(data) >= n {
+	if at, n, ok := a.target(); ok && offset == capSize && len(data) >= n {
 		a.bar.Write(at, data[:n])
 		return
 	}
 	a.warn("the driver writes through the configuration access capability at another width than it chose; nothing changes", "offset", offset, "bytes", len(data))
+}
+
+// window is what the driver has written to the capability, and setWindow writes it.
+func (a *pciAccess) window() []byte {
+	return append([]byte{a.regs[4]}, a.regs[8:capSize]...)
+}
+
+func (a *pciAccess) setWindow(w []byte) error {
+	if len(w) != 1+capSize-8 {
+		return fmt.Errorf("pci: window: %d bytes instead of %d", len(w), 1+capSize-8)
+	}
+	a.regs[4] = w[0]
+	copy(a.regs[8:], w[1:])
+	return nil
 }

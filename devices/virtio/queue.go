@@ -44,8 +44,9 @@ type Queue struct {
 	used       *atomic.Uint32 // flags and, in the upper half, idx
 	availEvent memory.Half    // the device wants a doorbell at this index
 
-	next     uint16 // index of the next chain to take
-	quiet    uint64 // bytes since NotifySoon last notified
+	next     uint16   // index of the next chain to take
+	returned []uint16 // heads of chains that come before that: see Unpop
+	quiet    uint64   // bytes since NotifySoon last notified
 	broken   bool
 	yielded  time.Time   // see Yield
 	stopping atomic.Bool // its worker is to end
@@ -120,15 +121,17 @@ func NewQueue(m *memory.Guest, c QueueConfig, doorbell *devices.Event, interrupt
 		doorbell: doorbell, interrupt: interrupt, needReset: needReset, index: c.Index, observer: c.Observer,
 	}
 	var err error
-	window := func(addr, align, size uint64) []byte {
+	window := func(part string, addr, align, size uint64) []byte {
 		if err == nil && addr%align != 0 {
-			err = fmt.Errorf("virtqueue: %#x is not a multiple of %d", addr, align)
+			err = fmt.Errorf("virtqueue: %s: %#x is not a multiple of %d", part, addr, align)
 		}
 		if err != nil {
 			return nil
 		}
 		var s []byte
-		s, err = m.Slice(addr, size)
+		if s, err = m.Slice(addr, size); err != nil {
+			err = fmt.Errorf("virtqueue: %s: %w", part, err)
+		}
 		return s
 	}
 	half := func(addr uint64) memory.Half {
@@ -140,9 +143,9 @@ func NewQueue(m *memory.Guest, c QueueConfig, doorbell *devices.Event, interrupt
 	}
 	// The event index at the end of each ring is always there. virtio §2.7:
 	// the alignment and size of the three parts.
-	q.desc = window(c.Desc, 16, descriptorSize*n)
-	avail := window(c.Avail, 2, 6+2*n)
-	used := window(c.Used, 4, 6+8*n)
+	q.desc = window("descriptor table", c.Desc, 16, descriptorSize*n)
+	avail := window("available ring", c.Avail, 2, 6+2*n)
+	used := window("used ring", c.Used, 4, 6+8*n)
 	q.availFlags = half(c.Avail)
 	q.availIdx = half(c.Avail + 2)
 	q.usedEvent = half(c.Avail + 4 + 2*n)
@@ -205,6 +208,9 @@ var (
 func (q *Queue) Pop(c *Chain) bool {
 	if q.broken || q.stopping.Load() {
 		return false
+	}
+	if len(q.returned) > 0 {
+		return q.popReturned(c)
 	}
 	// The atomic load orders the reads of the ring and of the descriptors
 	// after that of the index. virtio §2.7.13.
@@ -413,4 +419,6 @@ func (q *Queue) setSilent(silent bool) {
 }
 
 // Waiting reports whether a chain may be there to be popped.
-func (q *Queue) Waiting() bool { return !q.broken && q.availIdx.Load() != q.next }
+func (q *Queue) Waiting() bool {
+	return !q.broken && (len(q.returned) > 0 || q.availIdx.Load() != q.next)
+}

@@ -19,7 +19,7 @@ func (d *stuck) Reset() {
 	if d.env != nil {
 		<-d.free
 	}
-	d.echo.Reset()
+	d.echo.Quiesce()
 }
 
 // A reset of a device that does not stop lets its vCPU go on, and everybody else:

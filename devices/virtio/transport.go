@@ -72,6 +72,8 @@ type transport struct {
 	queues        []queueSetup
 	doorbells     []*devices.Event
 	active        bool
+	paused        bool          // the device is quiesced while it is active
+	restored      bool          // and its interrupts may have been lost: see SetState
 	live          []*Queue      // that the device uses, while active
 	resetting     chan struct{} // closed when the device has been reset; nil while it is not being reset
 }
@@ -108,6 +110,9 @@ func (t *transport) forget() {
 	t.interrupts.forget()
 	t.status.Store(0)
 }
+
+// Name is the device's name, for people.
+func (t *transport) Name() string { return t.name }
 
 // Close stops the device and lets go of what is behind it. No vCPU may be
 // running any more. It takes as long as the device takes to stop.
@@ -246,15 +251,31 @@ func (t *transport) agree() {
 	}
 }
 
-// activate starts the device with the queues that the driver has enabled.
+// activate starts the device with the queues that the driver has enabled, unless the
+// machine is paused: then Resume does.
 func (t *transport) activate() error {
-	env := &Env{
-		Memory:        t.memory,
-		Features:      t.accepted,
-		Queues:        make([]*Queue, len(t.queues)),
-		ConfigChanged: t.configChanged,
-		Log:           t.log,
+	if err := t.makeQueues(); err != nil || t.paused {
+		return err
 	}
+	return t.start()
+}
+
+// start has the device serve its queues.
+func (t *transport) start() error {
+	for _, q := range t.live {
+		if q != nil {
+			q.resume()
+		}
+	}
+	return t.device.Activate(&Env{
+		Memory: t.memory, Features: t.accepted, Queues: t.live, ConfigChanged: t.configChanged, Log: t.log,
+	})
+}
+
+// makeQueues makes the queues that the driver has enabled. The device is active from
+// then on.
+func (t *transport) makeQueues() error {
+	live := make([]*Queue, len(t.queues))
 	for i, setup := range t.queues {
 		if !setup.enabled {
 			continue
@@ -266,10 +287,10 @@ func (t *transport) activate() error {
 		if err != nil {
 			return fmt.Errorf("queue %d: %w", i, err)
 		}
-		env.Queues[i] = q
+		live[i] = q
 	}
-	t.active, t.live = true, env.Queues
-	return t.device.Activate(env)
+	t.active, t.live = true, live
+	return nil
 }
 
 // resetPatience is how long a guest's reset keeps its vCPU, for a device that does

@@ -86,7 +86,7 @@ func (w *Worker) Wake() { w.queue.Wake() }
 func (q *Queue) Wake() { q.doorbell.Signal() }
 
 // Stop ends the worker and waits for it. From now on Pop finds nothing, and
-// serve must return.
+// serve must return. It may be called again.
 func (w *Worker) Stop() {
 	w.queue.stopping.Store(true)
 	w.Wake()

@@ -64,7 +64,10 @@ func (d *Shouter) serve(q *virtio.Queue) {
 }
 
 // Reset implements virtio.Device.
-func (d *Shouter) Reset() {
+func (d *Shouter) Reset() { d.Quiesce() }
+
+// Quiesce implements virtio.Device: there is nothing that a pause must not forget.
+func (d *Shouter) Quiesce() {
 	if d.worker != nil {
 		d.worker.Stop()
 		d.worker = nil

@@ -132,10 +132,12 @@ func (s *Server) begin(msize uint32) {
 	}
 }
 
-// Reset waits until everything has been answered, and forgets the client. Handle is
-// not running.
+// Wait waits until everything has been answered. Handle is not running.
+func (s *Server) Wait() { s.running.Wait() }
+
+// Reset is Wait, and forgets the client.
 func (s *Server) Reset() {
-	s.running.Wait()
+	s.Wait()
 	s.begin(minMessage)
 }
 

@@ -9,10 +9,12 @@ package balloon
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"slices"
 	"sync"
 	"time"
 
+	"vmm/devices"
 	"vmm/devices/virtio"
 	"vmm/memory"
 )
@@ -56,7 +58,10 @@ type Device struct {
 	stats statistics
 }
 
-var _ virtio.Device = (*Device)(nil)
+var (
+	_ virtio.Device    = (*Device)(nil)
+	_ devices.Stateful = (*Device)(nil)
+)
 
 // New returns a balloon.
 func New(c Config) *Device {
@@ -190,17 +195,54 @@ func reporter(m *memory.Guest) func(*virtio.Chain) {
 	}
 }
 
-// Reset implements virtio.Device.
-func (d *Device) Reset() {
+// Quiesce implements virtio.Device. The driver gets its buffer for statistics back; it
+// fills it anew and returns it.
+func (d *Device) Quiesce() {
 	d.mu.Lock()
-	d.env = nil
-	clear(d.space[configActual:][:4])
-	d.stats.queue, d.stats.held = nil, false
+	if d.stats.held {
+		d.stats.giveBack()
+	}
+	d.env, d.stats.queue = nil, nil
 	d.mu.Unlock()
 	for _, w := range d.workers {
 		w.Stop()
 	}
 	d.workers = nil
+}
+
+// Reset implements virtio.Device.
+func (d *Device) Reset() {
+	d.mu.Lock()
+	d.stats.held = false
+	clear(d.space[configActual:][:4])
+	d.mu.Unlock()
+	d.Quiesce()
+}
+
+// state is what a balloon keeps. Sizes are in pages.
+type state struct {
+	Target uint32 `json:"target"`
+	Actual uint32 `json:"actual"`
+}
+
+// State implements devices.Stateful.
+func (d *Device) State() any {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return state{le.Uint32(d.space[configTarget:]), le.Uint32(d.space[configActual:])}
+}
+
+// SetState implements devices.Stateful.
+func (d *Device) SetState(data json.RawMessage) error {
+	var s state
+	if err := devices.Decode(data, &s); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	le.PutUint32(d.space[configTarget:], s.Target)
+	le.PutUint32(d.space[configActual:], s.Actual)
+	return nil
 }
 
 // Close implements virtio.Device.
@@ -253,6 +295,13 @@ func (d *Device) serveStats(q *virtio.Queue) *virtio.Worker {
 	})
 }
 
+// giveBack returns the driver's buffer, to be filled anew.
+func (s *statistics) giveBack() {
+	s.held = false
+	s.queue.Push(&s.chain, 0)
+	s.queue.Notify()
+}
+
 func readStats(b *virtio.Buffers) Stats {
 	s := Stats{}
 	var entry [10]byte
@@ -280,9 +329,7 @@ func (d *Device) Stats(timeout time.Duration) Stats {
 	case <-d.stats.fresh: // of an earlier time
 	default:
 	}
-	d.stats.held = false
-	d.stats.queue.Push(&d.stats.chain, 0)
-	d.stats.queue.Notify()
+	d.stats.giveBack()
 	d.mu.Unlock()
 	select {
 	case <-d.stats.fresh:

@@ -105,7 +105,8 @@ type Device struct {
 	env     *virtio.Env
 	sync    bool // each write is to outlive a crash: the driver cannot flush
 	workers []*virtio.Worker
-	stop    chan struct{}
+	stop    chan struct{} // closed when the workers are to end
+	dropped atomic.Bool   // nobody waits for the answers to what they have begun
 	waiting chan *request // for the storage; room for all that the queues hold
 	threads sync.WaitGroup
 	running int32 // threads
@@ -192,6 +193,13 @@ func (d *Device) Activate(env *virtio.Env) error {
 
 // Reset implements virtio.Device.
 func (d *Device) Reset() {
+	d.dropped.Store(true)
+	d.Quiesce()
+	d.dropped.Store(false)
+}
+
+// Quiesce implements virtio.Device.
+func (d *Device) Quiesce() {
 	if d.stop == nil {
 		return
 	}

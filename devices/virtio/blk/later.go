@@ -100,7 +100,7 @@ func (s *server) done(number uint64, n int, err error) {
 	switch {
 	case len(r.data) == 0:
 		r.finish(statusOK, nil)
-	case s.queue.Stopping():
+	case s.device.stopped() != nil:
 		r.finish(statusIOErr, nil) // nobody waits for the answer
 	case !s.start(r):
 		s.device.await(r)

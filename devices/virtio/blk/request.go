@@ -151,7 +151,9 @@ func (s *server) serve() {
 			continue
 		}
 		if !s.device.admit(r) {
-			return // a reset: the driver does not wait for an answer
+			s.queue.Unpop(&r.chain)
+			s.put(r)
+			return
 		}
 		size := r.size
 		status, err := r.serve(false)
@@ -287,14 +289,12 @@ func (r *request) serve(wait bool) (status byte, err error) {
 
 var errStopped = errors.New("the device was reset")
 
-// stopped fails once the device is to stop.
+// stopped fails once nobody waits for an answer any more.
 func (d *Device) stopped() error {
-	select {
-	case <-d.stop:
+	if d.dropped.Load() {
 		return errStopped
-	default:
-		return nil
 	}
+	return nil
 }
 
 // move reads or writes what is left of data.

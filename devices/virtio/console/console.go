@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"vmm/devices/virtio"
 )
@@ -43,6 +44,7 @@ type Device struct {
 	ready chan struct{}
 
 	transmitter, listener *virtio.Worker
+	abandoned             atomic.Bool // nobody waits for what is being written
 
 	mu      sync.Mutex // guards what follows
 	space   [configSize]byte
@@ -121,7 +123,7 @@ func (d *Device) transmit(q *virtio.Queue) {
 	for q.Pop(&c) {
 		for _, piece := range c.Readable {
 			// In parts, so that a reset does not wait for gigabytes.
-			for len(piece) > 0 && !q.Stopping() {
+			for len(piece) > 0 && !d.abandoned.Load() {
 				n := min(len(piece), maxWrite)
 				_, _ = d.out.Write(piece[:n]) // the guest has no use for an error
 				piece = piece[n:]
@@ -169,6 +171,13 @@ func (d *Device) signalReady() {
 
 // Reset implements virtio.Device.
 func (d *Device) Reset() {
+	d.abandoned.Store(true)
+	d.Quiesce()
+	d.abandoned.Store(false)
+}
+
+// Quiesce implements virtio.Device. What the guest has begun to write is written.
+func (d *Device) Quiesce() {
 	d.mu.Lock()
 	d.env, d.receive = nil, nil
 	d.mu.Unlock()

@@ -68,6 +68,11 @@ func (c *controller) command() byte {
 		n := in.Read(bits[:])
 		f := virtio.Features(le.Uint64(bits[:]))
 		ok = n == len(bits) && f&^offloads == 0 && d.setOffloads(f) == nil
+		if ok {
+			d.mu.Lock()
+			d.offloads = &f
+			d.mu.Unlock()
+		}
 	default:
 		ok = head[0] == classRX && head[1] <= 5 // promiscuous and the like: it is, always
 	}
@@ -80,6 +85,11 @@ func (c *controller) command() byte {
 // usePairs has the first n pairs of queues take part.
 func (d *Device) usePairs(n int) error {
 	err := d.config.Port.SetQueues(n)
+	if err == nil {
+		d.mu.Lock()
+		d.pairs = n
+		d.mu.Unlock()
+	}
 	for _, w := range d.receivers {
 		w.Wake()
 	}

@@ -33,8 +33,9 @@ type sender struct {
 func (s *sender) serve() {
 	for s.queue.Pop(&s.chain) {
 		size := s.chain.Readable.Len()
-		if s.device.up.Load() {
-			s.send()
+		if s.device.up.Load() && !s.send() {
+			s.queue.Unpop(&s.chain)
+			break
 		}
 		s.queue.Push(&s.chain, 0)
 		s.queue.NotifySoon(size)
@@ -42,21 +43,23 @@ func (s *sender) serve() {
 	s.queue.Notify()
 }
 
-func (s *sender) send() {
-	if c := s.device.config.Capture; c != nil {
-		c.Frame(s.chain.Readable, headerSize, int(s.chain.Readable.Len()))
-	}
+// send returns false when the device is stopped before the port takes the frame.
+func (s *sender) send() bool {
 	s.vector.Set(s.chain.Readable)
 	for {
 		_, err := s.vector.Writev(s.fd)
-		if err != unix.EAGAIN || s.queue.Stopping() {
-			return
+		if err != unix.EAGAIN {
+			break
 		}
 		s.queue.Notify() // of those before: this may take a while
 		if !s.device.await(unix.PollFd{Fd: int32(s.fd), Events: unix.POLLOUT}) {
-			return
+			return false
 		}
 	}
+	if c := s.device.config.Capture; c != nil {
+		c.Frame(s.chain.Readable, headerSize, int(s.chain.Readable.Len()))
+	}
+	return true
 }
 
 // receiver takes frames from the port to the guest.
@@ -87,6 +90,7 @@ const (
 // loop receives frames until the device is stopped. It reads them straight into
 // the driver's buffers, which therefore come first.
 func (r *receiver) loop() {
+	defer r.unpop()
 	for ; !r.queue.Stopping(); r.queue.Yield() {
 		if !r.collect() {
 			// No buffers: wait for some. The doorbell rings, too, when the
@@ -114,6 +118,13 @@ func (r *receiver) loop() {
 			r.deliver(uint64(n))
 			r.queue.NotifySoon(uint64(n))
 		}
+	}
+}
+
+// unpop gives back the chains that hold no part of a frame yet.
+func (r *receiver) unpop() {
+	for _, c := range r.held {
+		r.queue.Unpop(c)
 	}
 }
 

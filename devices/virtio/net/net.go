@@ -99,6 +99,9 @@ type Device struct {
 	mu    sync.Mutex // guards what follows
 	space [12]byte   // the configuration space
 	env   *virtio.Env
+	pairs int // of queues in use, as the driver has said
+	// offloads are those that the driver has chosen; nil for all that it accepted.
+	offloads *virtio.Features
 
 	// From Activate to Reset:
 	stop      *devices.Event
@@ -106,7 +109,10 @@ type Device struct {
 	receivers []*virtio.Worker // of them
 }
 
-var _ virtio.Device = (*Device)(nil)
+var (
+	_ virtio.Device    = (*Device)(nil)
+	_ devices.Stateful = (*Device)(nil)
+)
 
 // New returns a card.
 func New(c Config) (*Device, error) {
@@ -116,7 +122,7 @@ func New(c Config) (*Device, error) {
 	if most := min(c.Port.MTU(), MaxMTU); c.MTU != 0 && (c.MTU < MinMTU || c.MTU > most) {
 		return nil, fmt.Errorf("an MTU of %d: what the card is connected to takes %d to %d bytes", c.MTU, MinMTU, most)
 	}
-	d := &Device{config: c, fds: c.Port.FDs()}
+	d := &Device{config: c, fds: c.Port.FDs(), pairs: 1}
 	d.up.Store(true)
 	pairs := len(d.fds)
 	d.info = virtio.Info{
@@ -183,12 +189,16 @@ func (d *Device) Activate(env *virtio.Env) error {
 	d.stop = stop
 	d.mu.Lock()
 	d.env = env
+	chosen, used := env.Features, d.pairs
+	if d.offloads != nil {
+		chosen = *d.offloads
+	}
 	d.mu.Unlock()
-	if err := d.setOffloads(env.Features); err != nil {
+	if err := d.setOffloads(chosen); err != nil {
 		return err
 	}
 	// The driver asks for more than one pair through the control queue.
-	if err := d.config.Port.SetQueues(1); err != nil {
+	if err := d.config.Port.SetQueues(used); err != nil {
 		return err
 	}
 	pairs, control := 1, 2
@@ -229,12 +239,20 @@ func (d *Device) setOffloads(f virtio.Features) error {
 
 // Reset implements virtio.Device.
 func (d *Device) Reset() {
+	d.Quiesce()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	copy(d.space[configMAC:], d.config.MAC)
+	d.pairs, d.offloads = 1, nil
+}
+
+// Quiesce implements virtio.Device.
+func (d *Device) Quiesce() {
 	if d.stop == nil {
 		return
 	}
 	d.mu.Lock()
 	d.env = nil
-	copy(d.space[configMAC:], d.config.MAC)
 	d.mu.Unlock()
 	d.stop.Signal() // and stays signalled
 	for _, w := range d.workers {

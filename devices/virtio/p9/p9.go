@@ -31,8 +31,9 @@ type Server interface {
 	// says that other messages wait behind this one. Handle is called by one
 	// goroutine.
 	Handle(in, out [][]byte, more bool, done func(n int))
-	// Reset waits until everything has been answered, and forgets the guest.
-	// Handle is not running.
+	// Wait waits until everything has been answered. Handle is not running.
+	Wait()
+	// Reset is Wait, and forgets the guest.
 	Reset()
 	// Close lets go of the server, after Reset.
 	Close() error
@@ -84,13 +85,19 @@ func (d *Device) Activate(env *virtio.Env) error {
 	return nil
 }
 
-// Reset implements virtio.Device. It waits for what the server is doing.
-func (d *Device) Reset() {
+// Quiesce implements virtio.Device. It waits for what the server is doing.
+func (d *Device) Quiesce() {
 	if d.worker != nil {
 		d.worker.Stop()
-		d.server.Reset()
+		d.server.Wait()
 		d.worker, d.queue, d.spare = nil, nil, nil
 	}
+}
+
+// Reset implements virtio.Device.
+func (d *Device) Reset() {
+	d.Quiesce()
+	d.server.Reset()
 }
 
 // Close implements virtio.Device.

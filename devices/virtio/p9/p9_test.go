@@ -20,7 +20,9 @@ type echo struct{ held func() }
 
 func (*echo) Close() error { return nil }
 
-func (e *echo) Reset() {
+func (e *echo) Reset() { e.Wait() }
+
+func (e *echo) Wait() {
 	if e.held != nil {
 		e.held()
 	}

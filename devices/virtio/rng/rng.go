@@ -59,6 +59,9 @@ func (d *Device) serve(q *virtio.Queue) {
 	}
 }
 
+// Quiesce implements virtio.Device.
+func (d *Device) Quiesce() { d.Reset() }
+
 // Reset implements virtio.Device.
 func (d *Device) Reset() {
 	if d.worker != nil {

@@ -29,7 +29,10 @@ type Driver struct {
 	// Regs are the registers of the MMIO transport, or those of another as
 	// if they were.
 	Regs devices.Device
+	// Transport is that of the device.
+	Transport Transport
 
+	move func(virtio.Device) // see Move
 	t    testing.TB
 	free uint64 // guest memory from here on is not used yet
 }
@@ -75,12 +78,16 @@ func New(t testing.TB, d virtio.Device) *Driver {
 func NewLogged(t testing.TB, d virtio.Device, log *slog.Logger) *Driver {
 	t.Helper()
 	driver := newDriver(t)
-	regs, err := virtio.NewMMIO(d, virtio.Config{Memory: driver.Memory, Log: log}, driver.Interrupt)
-	if err != nil {
-		t.Fatal(err)
+	attach := func(d virtio.Device) {
+		regs, err := virtio.NewMMIO(d, virtio.Config{Memory: driver.Memory, Log: log}, driver.Interrupt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		driver.own(regs.Close)
+		driver.Regs, driver.Transport = regs, regs
 	}
-	driver.own(regs.Close)
-	driver.Regs = regs
+	driver.move = attach
+	attach(d)
 	return driver
 }
 

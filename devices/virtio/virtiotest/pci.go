@@ -41,26 +41,31 @@ func NewPCI(t testing.TB, d virtio.Device) (*Driver, *pci.Root, []*Message) {
 func NewPCILogged(t testing.TB, d virtio.Device, log *slog.Logger) (*Driver, *pci.Root, []*Message) {
 	t.Helper()
 	driver := newDriver(t)
-	var messages []*Message
-	var all []devices.Message
-	for range len(d.Info().Queues) + 1 {
-		m := &Message{Event: driver.Interrupt}
-		messages = append(messages, m)
-		all = append(all, m)
+	p := &pciRegs{queues: len(d.Info().Queues)}
+	attach := func(d virtio.Device) (root *pci.Root, messages []*Message) {
+		var all []devices.Message
+		for range p.queues + 1 {
+			m := &Message{Event: driver.Interrupt}
+			messages = append(messages, m)
+			all = append(all, m)
+		}
+		transport, err := virtio.NewPCI(d, virtio.Config{Memory: driver.Memory, Log: log}, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		driver.own(transport.Close)
+		root = pci.NewRoot(WindowAddr, WindowSize)
+		if err := root.Add(transport.Function()); err != nil {
+			t.Fatal(err)
+		}
+		driver.Transport = transport
+		p.ecam, p.window = root.ECAM(), root.Memory()
+		return root, messages
 	}
-	transport, err := virtio.NewPCI(d, virtio.Config{Memory: driver.Memory, Log: log}, all)
-	if err != nil {
-		t.Fatal(err)
-	}
-	driver.own(transport.Close)
-	root := pci.NewRoot(WindowAddr, WindowSize)
-	if err := root.Add(transport.Function()); err != nil {
-		t.Fatal(err)
-	}
-	p := &pciRegs{ecam: root.ECAM(), window: root.Memory(), queues: len(d.Info().Queues)}
+	root, messages := attach(d)
 	p.findCapabilities(t)
 	p.enable()
-	driver.Regs = p
+	driver.Regs, driver.move = p, func(d virtio.Device) { attach(d) }
 	return driver, root, messages
 }
 

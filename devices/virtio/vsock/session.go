@@ -32,6 +32,7 @@ const (
 type session struct {
 	config   Config
 	inbox    inbox
+	outbox   *virtio.Queue // the one with packets of the driver
 	replies  chan reply
 	stopped  chan struct{} // closed by close
 	transmit *virtio.Worker
@@ -39,6 +40,8 @@ type session struct {
 	buffered atomic.Int64 // bytes in the buffers of all connections
 
 	mu       sync.Mutex
+	held     chan struct{}   // closed while the session is paused
+	spilled  []reply         // for which there was no room in replies then
 	conns    map[ports]*conn // nil when the session is over
 	count    int             // connections, with those that are ending
 	nextPort uint32
@@ -56,13 +59,41 @@ type reply struct {
 
 func newSession(c Config, rx, tx *virtio.Queue) *session {
 	s := &session{
-		config: c, conns: map[ports]*conn{}, nextPort: firstPort,
+		config: c, outbox: tx, conns: map[ports]*conn{}, nextPort: firstPort,
 		replies: make(chan reply, maxReplies), stopped: make(chan struct{}),
 	}
-	s.inbox.start(rx)
-	s.transmit = virtio.StartWorker(tx, func() { s.serve(tx) })
+	s.inbox.more.L, s.inbox.queue = &s.inbox.mu, rx
+	s.resume()
 	s.done.Go(s.reply)
 	return s
+}
+
+// pause stops what touches the queues. Connections stay: their goroutines wait for
+// buffers.
+func (s *session) pause() {
+	s.mu.Lock()
+	close(s.held)
+	s.mu.Unlock()
+	s.transmit.Stop()
+	s.inbox.pause()
+}
+
+// resume starts what touches the queues.
+func (s *session) resume() {
+	s.mu.Lock()
+	s.held = make(chan struct{})
+	spilled := s.spilled
+	s.spilled = nil
+	s.mu.Unlock()
+	if len(spilled) > 0 {
+		s.done.Go(func() {
+			for _, r := range spilled {
+				s.send(r)
+			}
+		})
+	}
+	s.inbox.start()
+	s.transmit = virtio.StartWorker(s.outbox, func() { s.serve(s.outbox) })
 }
 
 // close ends all connections, and what serves them.
@@ -209,9 +240,16 @@ func (s *session) remove(c *conn) {
 
 // send has a packet without payload sent, in its turn.
 func (s *session) send(r reply) {
+	s.mu.Lock()
+	held := s.held
+	s.mu.Unlock()
 	select {
 	case s.replies <- r:
 	case <-s.stopped:
+	case <-held: // nobody may wait for the guest now
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.spilled = append(s.spilled, r)
 	}
 }
 
@@ -241,20 +279,36 @@ type inbox struct {
 	worker *virtio.Worker
 
 	mu      sync.Mutex
-	more    sync.Cond // there are buffers, perhaps, or stopped is set
+	more    sync.Cond // of any of what follows, and there may be buffers
 	queue   *virtio.Queue
+	paused  bool // no buffers are taken
+	taken   int  // buffers, that will be put
 	stopped bool
 }
 
-func (i *inbox) start(q *virtio.Queue) {
-	i.more.L = &i.mu
-	i.queue = q
+func (i *inbox) start() {
+	q := i.queue
 	i.worker = virtio.StartLoop(q, func() {
 		for !q.Stopping() {
 			q.AwaitDoorbell()
 			i.wake()
 		}
 	})
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.paused = false
+	i.more.Broadcast()
+}
+
+// pause waits until no buffer is taken, and none will be.
+func (i *inbox) pause() {
+	i.mu.Lock()
+	i.paused = true
+	for i.taken > 0 {
+		i.more.Wait()
+	}
+	i.mu.Unlock()
+	i.worker.Stop()
 }
 
 // wake has all who wait look again.
@@ -279,8 +333,13 @@ func (i *inbox) take(c *virtio.Chain, who *conn) bool {
 	defer i.mu.Unlock()
 	over := func() bool { return i.stopped || who != nil && who.gone.Load() }
 	for !over() {
+		if i.paused {
+			i.more.Wait()
+			continue
+		}
 		if i.queue.Pop(c) {
 			if c.Writable.Len() >= headerSize {
+				i.taken++
 				return true
 			}
 			i.queue.Push(c, 0)
@@ -303,4 +362,9 @@ func (i *inbox) put(c *virtio.Chain, h *header, n int) {
 	c.Writable.Write(b[:])
 	i.queue.Push(c, headerSize+h.len)
 	i.queue.Notify()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.taken--; i.paused {
+		i.more.Broadcast()
+	}
 }

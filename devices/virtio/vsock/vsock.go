@@ -17,9 +17,11 @@
 package vsock
 
 import (
+	"encoding/json"
 	"fmt"
 	"sync"
 
+	"vmm/devices"
 	"vmm/devices/virtio"
 	"vmm/socket"
 )
@@ -55,9 +57,13 @@ type Device struct {
 
 	mu      sync.Mutex
 	session *session // nil while the device is not active
+	moved   bool     // the guest had connections through another device
 }
 
-var _ virtio.Device = (*Device)(nil)
+var (
+	_ virtio.Device    = (*Device)(nil)
+	_ devices.Stateful = (*Device)(nil)
+)
 
 // New returns a device and begins to listen at its path.
 func New(c Config) (*Device, error) {
@@ -89,8 +95,8 @@ func (d *Device) ReadConfig(offset uint64, data []byte) {
 // WriteConfig implements virtio.Device.
 func (d *Device) WriteConfig(uint64, []byte) {}
 
-// Activate implements virtio.Device. The event queue tells a guest that has
-// migrated that its connections are gone; this one does not migrate.
+// Activate implements virtio.Device. Connections outlive Quiesce. Those of another
+// device, whose state this one has got, do not: the guest is told.
 func (d *Device) Activate(env *virtio.Env) error {
 	rx, tx := env.Queues[queueReceive], env.Queues[queueTransmit]
 	if rx == nil || tx == nil {
@@ -98,8 +104,51 @@ func (d *Device) Activate(env *virtio.Env) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.session != nil {
+		d.session.resume()
+		return nil
+	}
+	if d.moved {
+		d.moved = false
+		resetTransport(env.Queues[queueEvent])
+	}
 	d.session = newSession(d.config, rx, tx)
 	return nil
+}
+
+// resetTransport tells the guest that all connections are gone, and that its CID may
+// have changed. virtio §5.10.6.7. Linux always has a buffer for it; without one, a
+// guest learns of each connection when it uses it.
+func resetTransport(events *virtio.Queue) {
+	var c virtio.Chain
+	if events == nil || !events.Pop(&c) {
+		return
+	}
+	const transportReset = 0
+	n := c.Writable.Write(le.AppendUint32(nil, transportReset))
+	events.Push(&c, uint32(n))
+	events.Notify()
+}
+
+// Quiesce implements virtio.Device.
+func (d *Device) Quiesce() {
+	if s := d.current(); s != nil {
+		s.pause()
+	}
+}
+
+// state is what the device keeps: nothing, for connections do not outlive it.
+type state struct{}
+
+// State implements devices.Stateful.
+func (d *Device) State() any { return state{} }
+
+// SetState implements devices.Stateful.
+func (d *Device) SetState(data json.RawMessage) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.moved = true
+	return devices.Decode(data, &state{})
 }
 
 // current is the session, or nil.
@@ -113,7 +162,7 @@ func (d *Device) current() *session {
 func (d *Device) Reset() {
 	d.mu.Lock()
 	s := d.session
-	d.session = nil
+	d.session, d.moved = nil, false
 	d.mu.Unlock()
 	if s != nil {
 		s.close()

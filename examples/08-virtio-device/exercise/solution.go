@@ -61,7 +61,10 @@ func (a *Adder) serve(q *virtio.Queue) {
 }
 
 // Reset implements virtio.Device.
-func (a *Adder) Reset() {
+func (a *Adder) Reset() { a.Quiesce() }
+
+// Quiesce implements virtio.Device.
+func (a *Adder) Quiesce() {
 	if a.worker != nil {
 		a.worker.Stop()
 		a.worker = nil
