@@ -64,6 +64,14 @@ func (c *Client) Call(r Request) (Response, error) {
 	return answer, nil
 }
 
+// AwaitEnd returns when the machine has ended.
+func (c *Client) AwaitEnd() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.limit.N = maxAnswer
+	_, _ = io.Copy(io.Discard, c.limit) // an end is all that is left to be read
+}
+
 // Call sends one request to the machine at a path and returns the answer. An
 // answer with an Error is an error.
 func Call(path string, r Request) (Response, error) {

@@ -18,6 +18,10 @@ type Controls interface {
 	Pause()
 	Resume()
 	Stop()
+	// Shutdown asks the guest to shut down, and Reboot to restart, which ends the
+	// machine too.
+	Shutdown() error
+	Reboot() error
 	Status() Status
 	// SetBalloon sets how much memory the guest lends back, in bytes.
 	SetBalloon(size uint64) error
@@ -32,20 +36,25 @@ type Controls interface {
 
 // The commands.
 const (
-	Pause   = "pause"
-	Resume  = "resume"
-	Stop    = "stop"
-	ShowAll = "status"
-	Balloon = "balloon"
-	Link    = "link"
-	Step    = "step"
-	Type    = "type"
-	Inspect = "inspect"
+	Pause    = "pause"
+	Resume   = "resume"
+	Stop     = "stop"
+	Shutdown = "shutdown"
+	Reboot   = "reboot"
+	ShowAll  = "status"
+	Balloon  = "balloon"
+	Link     = "link"
+	Step     = "step"
+	Type     = "type"
+	Inspect  = "inspect"
 )
 
 // Request asks for something.
 type Request struct {
 	Command string `json:"command"`
+	// After is that of Stop: how long the guest has, in seconds, to shut down by
+	// itself.
+	After float64 `json:"after,omitempty"`
 	// Size is that of Balloon, in bytes.
 	Size *uint64 `json:"size,omitempty"`
 	// Card and Up are those of Link.

@@ -16,8 +16,9 @@ import (
 
 // machine notes what it is asked for.
 type machine struct {
-	mu    sync.Mutex
-	calls []string
+	mu       sync.Mutex
+	calls    []string
+	noButton error // the guest does not listen to it
 }
 
 func (m *machine) note(format string, args ...any) {
@@ -26,9 +27,16 @@ func (m *machine) note(format string, args ...any) {
 	m.calls = append(m.calls, fmt.Sprintf(format, args...))
 }
 
-func (m *machine) Pause()         { m.note("pause") }
-func (m *machine) Resume()        { m.note("resume") }
-func (m *machine) Stop()          { m.note("stop") }
+func (m *machine) Pause()        { m.note("pause") }
+func (m *machine) Resume()       { m.note("resume") }
+func (m *machine) Stop()         { m.note("stop") }
+func (m *machine) Reboot() error { m.note("reboot"); return nil }
+
+func (m *machine) Shutdown() error {
+	m.note("shutdown")
+	return m.noButton
+}
+
 func (m *machine) Status() Status { return Status{State: "running", CPUs: 3} }
 
 func (m *machine) SetBalloon(size uint64) error {
@@ -75,6 +83,7 @@ func TestCommands(t *testing.T) {
 	size, large, up := uint64(100), uint64(2000), true
 	for _, r := range []Request{
 		{Command: Pause}, {Command: Resume}, {Command: Balloon, Size: &size}, {Command: Link, Card: 1, Up: &up}, {Command: Stop},
+		{Command: Shutdown}, {Command: Reboot},
 	} {
 		if _, err := Call(path, r); err != nil {
 			t.Error(err)
@@ -97,7 +106,7 @@ func TestCommands(t *testing.T) {
 	if _, err := Call(path, Request{Command: Inspect, What: "words"}); err == nil || !strings.Contains(err.Error(), "only numbers") {
 		t.Errorf("%v; want what the machine says", err)
 	}
-	if diff := cmp.Diff([]string{"pause", "resume", "balloon 100", "link 1 true", "stop", "balloon 2000"}, m.calls); diff != "" {
+	if diff := cmp.Diff([]string{"pause", "resume", "balloon 100", "link 1 true", "stop", "shutdown", "reboot", "balloon 2000"}, m.calls); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -119,6 +128,8 @@ func TestBadRequests(t *testing.T) {
 		{`{"command":"link"}`, "needs up"},
 		{`{"command":"pause","sise":1}`, "not a request"},
 		{`{"command":"pause"}`, "{}"},
+		{`{"command":"stop","after":-1}`, "choose between"},
+		{`{"command":"stop","after":1e300}`, "choose between"},
 		{strings.Repeat("x", maxRequest), "more than"},
 	} {
 		fmt.Fprintln(c, tt.request)
@@ -159,5 +170,44 @@ func TestClose(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A machine that is to stop after a while is asked to shut down, and has that long.
+// One that cannot be asked stops at once.
+func TestStopAfter(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		after    float64
+		noButton error
+		want     []string
+	}{
+		{"in time", 3600, nil, []string{"shutdown"}},
+		{"not in time", 0.01, nil, []string{"shutdown", "stop"}},
+		{"nobody listens", 3600, errors.New("no driver"), []string{"shutdown", "stop"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m, path := serve(t)
+			m.noButton = tt.noButton
+
+			_, err := Call(path, Request{Command: Stop, After: tt.after})
+
+			if err != nil {
+				t.Fatal(err)
+			}
+			for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+				m.mu.Lock()
+				done := len(m.calls) >= len(tt.want)
+				m.mu.Unlock()
+				if done {
+					break
+				}
+			}
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			if diff := cmp.Diff(tt.want, m.calls); diff != "" {
+				t.Error(diff)
+			}
+		})
 	}
 }

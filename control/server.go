@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"vmm/socket"
 )
@@ -25,6 +26,7 @@ type Server struct {
 	mu       sync.Mutex
 	listener net.Listener      // nil without
 	conns    map[net.Conn]bool // nil after Close
+	stopping *time.Timer       // of stop; nil for none
 }
 
 // NewServer returns a server of a machine that nobody can reach yet.
@@ -70,6 +72,9 @@ func (s *Server) Close() error {
 		c.Close()
 	}
 	s.conns = nil
+	if s.stopping != nil {
+		s.stopping.Stop()
+	}
 	s.mu.Unlock()
 	s.done.Wait()
 	return err
@@ -110,7 +115,11 @@ func (s *Server) answer(line []byte) Response {
 	case Resume:
 		s.machine.Resume()
 	case Stop:
-		s.machine.Stop()
+		err = s.stop(r.After)
+	case Shutdown:
+		err = s.machine.Shutdown()
+	case Reboot:
+		err = s.machine.Reboot()
 	case ShowAll:
 		status := s.machine.Status()
 		return Response{Status: &status}
@@ -138,10 +147,38 @@ func (s *Server) answer(line []byte) Response {
 			return Response{Result: text}
 		}
 	default:
-		return Response{Error: fmt.Sprintf("%q is not a command: pause, resume, stop, status, balloon, link, step, type, inspect", r.Command)}
+		return Response{Error: fmt.Sprintf("%q is not a command: pause, resume, stop, shutdown, reboot, status, balloon, link, step, type, inspect", r.Command)}
 	}
 	if err != nil {
 		return Response{Error: err.Error()}
 	}
 	return Response{}
+}
+
+// maxAfter is the longest time that a guest is given to shut down, in seconds.
+const maxAfter = 24 * 60 * 60
+
+// stop ends the machine: at once, or some seconds after its guest has been asked to
+// shut down. A guest that cannot be asked has no time to wait for.
+func (s *Server) stop(after float64) error {
+	switch {
+	case !(after >= 0 && after <= maxAfter):
+		return fmt.Errorf("stop after %v seconds: choose between 0 and %d", after, maxAfter)
+	case after == 0:
+		s.machine.Stop()
+		return nil
+	}
+	if err := s.machine.Shutdown(); err != nil {
+		s.machine.Stop()
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping != nil {
+		s.stopping.Stop()
+	}
+	if s.conns != nil {
+		s.stopping = time.AfterFunc(time.Duration(after*float64(time.Second)), s.machine.Stop)
+	}
+	return nil
 }

@@ -30,7 +30,7 @@ func newPC(t *testing.T) *pc {
 	t.Helper()
 	p := &pc{}
 	note := func(what string) func() { return func() { fmt.Fprintf(&p.happened, "%s;", what) } }
-	keyboard := i8042.New(note("keyboard reset"))
+	keyboard := i8042.New(note("keyboard reset"), nil)
 	for _, d := range []struct {
 		base, size uint64
 		device     devices.Device

@@ -110,14 +110,18 @@ func lvtMeaning(name string, v uint32) string {
 
 // showIOAPIC decodes struct kvm_ioapic_state of <asm/kvm.h>. The entries are those
 // of the 82093AA data sheet, "I/O Redirection Table Registers".
+// ioAPICTable is where struct kvm_ioapic_state of <asm/kvm.h> has the redirection
+// table.
+const ioAPICTable = 24
+
 func showIOAPIC(c kvm.IRQChipState) Shown {
-	const base, id, irr, table = 0, 12, 16, 24
+	const base, id, irr = 0, 12, 16
 	s := Shown{Name: "I/O APIC", Where: fmt.Sprintf("%#x", le.Uint64(c.Data[base:])), Kind: "KVM", Registers: []ShownRegister{
 		{Name: "ID", Bytes: 4, Value: trace.Hex(le.Uint32(c.Data[id:]))},
 		{Name: "inputs that wait", Bytes: 4, Value: trace.Hex(le.Uint32(c.Data[irr:]))},
 	}}
 	for i := range ioAPICPins {
-		v := le.Uint64(c.Data[table+8*i:])
+		v := le.Uint64(c.Data[ioAPICTable+8*i:])
 		words := []string{fmt.Sprintf("vector %#x", v&0xff), deliveryModes[v>>8&7]}
 		if v>>11&1 != 0 {
 			words = append(words, fmt.Sprintf("to logical %#x", v>>56))
@@ -125,7 +129,7 @@ func showIOAPIC(c kvm.IRQChipState) Shown {
 			words = append(words, fmt.Sprintf("to local APIC %d", v>>56))
 		}
 		words = append(words, [...]string{"edge", "level"}[v>>15&1], [...]string{"active high", "active low"}[v>>13&1])
-		if v>>16&1 != 0 {
+		if ioAPICMasked(c, i) {
 			words = append(words, "masked")
 		}
 		s.Registers = append(s.Registers, ShownRegister{

@@ -75,6 +75,8 @@ type Config struct {
 	// VirtioConsole adds a virtio console, which then is the machine's
 	// console. What the guest writes to its serial port is seen too.
 	VirtioConsole bool
+	// Keyboard adds a PC's keyboard, at which CtrlAltDel presses keys.
+	Keyboard bool
 	// RNG adds a source of random numbers.
 	RNG bool
 	// Transport is how the guest reaches virtio devices.

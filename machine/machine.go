@@ -10,6 +10,7 @@ import (
 	"vmm/boot"
 	"vmm/boot/acpi"
 	"vmm/devices"
+	"vmm/devices/i8042"
 	"vmm/devices/pci"
 	"vmm/devices/virtio/balloon"
 	virtionet "vmm/devices/virtio/net"
@@ -50,6 +51,9 @@ type Machine struct {
 	console Console
 	nets    []*virtionet.Device
 	balloon *balloon.Device // nil without
+
+	powerButton devices.Line
+	keyboard    *i8042.Controller // nil without
 
 	pausing sync.Mutex    // one hold or letGo at a time
 	paused  atomic.Uint32 // the holds that there are

@@ -45,7 +45,9 @@ const (
 	portPvpanic      = 0x505
 	portPower        = 0x600
 
-	irqCOM1 = 4
+	irqKeyboard    = 1
+	irqPowerButton = 3 // where a PC has COM2
+	irqCOM1        = 4
 )
 
 // required are the capabilities without which no machine can be built.
@@ -217,7 +219,13 @@ func (m *Machine) addDevices(cfg Config) error {
 	com1 := serial.New(m.line("COM1", irqCOM1), cfg.Console)
 	m.console = com1
 	timer := &pit{chip: m.vm, wire: func() error { return m.routes.wire(m.vm) }, log: m.log}
-	keyboard := i8042.New(m.reset)
+	m.powerButton = m.line("power button", irqPowerButton)
+	keyboard := i8042.New(m.reset, nil)
+	if cfg.Keyboard {
+		keyboard = i8042.New(m.reset, m.line("keyboard", irqKeyboard))
+		m.keyboard = keyboard
+		m.described = append(m.described, acpi.Keyboard(portI8042Data, portI8042Command, irqKeyboard))
+	}
 	parts := []struct {
 		base, size uint64
 		name       string
@@ -251,7 +259,8 @@ func (m *Machine) addDevices(cfg Config) error {
 			return err
 		}
 	}
-	m.described = append(m.described, acpi.Serial(portCOM1, irqCOM1), acpi.RTC(portRTC), acpi.Pvpanic(portPvpanic))
+	m.described = append(m.described, acpi.Serial(portCOM1, irqCOM1), acpi.RTC(portRTC), acpi.Pvpanic(portPvpanic),
+		acpi.PowerButton(irqPowerButton))
 	return nil
 }
 
@@ -307,6 +316,7 @@ func (m *Machine) addFirmware(cpus int) error {
 		ResetValue:      power.ResetValue,
 		CenturyRegister: rtc.Century,
 		ECAM:            m.ecam,
+		Keyboard:        m.keyboard != nil,
 		Devices:         m.described,
 	})
 	if err != nil {

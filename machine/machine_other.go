@@ -23,6 +23,12 @@ func New(Config) (*Machine, error) {
 	return nil, errArchitecture()
 }
 
+// PressPowerButton asks the guest to shut down.
+func (m *Machine) PressPowerButton() error { return errArchitecture() }
+
+// PressCtrlAltDel asks the guest to restart.
+func (m *Machine) PressCtrlAltDel() error { return errArchitecture() }
+
 func errArchitecture() error {
 	return fmt.Errorf("vmm does not run machines on %s yet; use an x86-64 host", runtime.GOARCH)
 }

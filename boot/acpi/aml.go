@@ -20,7 +20,9 @@ const (
 	opScope     = 0x10
 	opBuffer    = 0x11
 	opPackage   = 0x12
+	opMethod    = 0x14
 	opExt       = 0x5b
+	opNotify    = 0x86
 	extOpDevice = 0x82
 )
 
@@ -75,6 +77,20 @@ func Scope(at string, body ...Term) Term {
 // Dev is a device with the objects that describe it.
 func Dev(id string, body ...Term) Term {
 	return append(Term{opExt, extOpDevice}, withLength(append(name(id), concat(body...)...))...)
+}
+
+// Method is a method with a number of arguments, of which one call runs at a time.
+// ACPI 6.5 §20.2.5.2.
+func Method(id string, args int, body ...Term) Term {
+	const serialized = 1 << 3
+	head := append(name(id), byte(args|serialized))
+	return append(Term{opMethod}, withLength(append(head, concat(body...)...))...)
+}
+
+// Notify tells the driver of a device in the same scope, or one above, of an event.
+// ACPI 6.5 §20.2.5.3.
+func Notify(device string, event uint64) Term {
+	return concat(Term{opNotify}, name(device), Int(event))
 }
 
 // Name gives a value a name.

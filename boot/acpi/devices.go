@@ -17,6 +17,29 @@ func RTC(port uint16) Term {
 		Name("_CRS", Resources(Ports(port, 2))))
 }
 
+// Keyboard is a PC's keyboard, with the ports of its controller.
+func Keyboard(data, command uint16, gsi uint32) Term {
+	return Dev("KBD_",
+		Name("_HID", EISAID("PNP0303")),
+		Name("_CRS", Resources(Ports(data, 1), Ports(command, 1), IRQ(gsi, true))))
+}
+
+// PowerButton is a power button that is pressed by an interrupt. Hardware-reduced
+// ACPI has no register for one; a generic event device tells of it. ACPI 6.5
+// §4.8.2.2.1.2, §5.6.9.
+func PowerButton(gsi uint32) Term {
+	const pressed = 0x80 // §5.6.6, table 5.154
+	return concat(
+		Dev("PWRB",
+			Name("_HID", EISAID("PNP0C0C")),
+			Name("_UID", Int(0))),
+		Dev("GED_",
+			Name("_HID", Str("ACPI0013")),
+			Name("_UID", Int(0)),
+			Name("_CRS", Resources(IRQ(gsi, true))),
+			Method("_EVT", 1, Notify("PWRB", pressed))))
+}
+
 // Pvpanic is the device that a guest tells of its panics. QEMU's
 // docs/specs/pvpanic.rst gives its identifier.
 func Pvpanic(port uint16) Term {

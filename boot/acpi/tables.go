@@ -20,6 +20,8 @@ type Config struct {
 	// ECAM is where the configuration space of PCI bus 0 lies in memory; 0
 	// for a machine without PCI.
 	ECAM uint64
+	// Keyboard says that there is a keyboard controller to look for.
+	Keyboard bool
 	// Devices are the devices below \_SB, made with Dev.
 	Devices []Term
 }
@@ -129,10 +131,11 @@ const (
 	fadtHardwareReduced = 1 << 20
 )
 
-// IA-PC boot flags of the FADT. ACPI 6.5 §5.2.9.3, table 5.11. That the flag
-// for an 8042 is absent spares Linux the search for a keyboard.
+// IA-PC boot flags of the FADT. ACPI 6.5 §5.2.9.3, table 5.11. Without the flag
+// for an 8042, Linux does not search for a keyboard.
 const (
 	bootLegacyDevices = 1 << 0 // on the ISA bus: the serial port and the clock
+	boot8042          = 1 << 1
 	bootNoVGA         = 1 << 2
 	bootNoASPM        = 1 << 4
 )
@@ -142,7 +145,11 @@ func (c *Config) fadt(dsdt uint64) []byte {
 	t := header("FACP", 6)[:fadtSize]
 	le.PutUint32(t[40:], uint32(dsdt))
 	t[108] = c.CenturyRegister
-	le.PutUint16(t[109:], bootLegacyDevices|bootNoVGA|bootNoASPM)
+	flags := uint16(bootLegacyDevices | bootNoVGA | bootNoASPM)
+	if c.Keyboard {
+		flags |= boot8042
+	}
+	le.PutUint16(t[109:], flags)
 	le.PutUint32(t[112:], fadtWBINVD|fadtPowerButton|fadtSleepButton|fadtResetRegister|fadtHardwareReduced)
 	copy(t[116:], portRegister(c.Reset))
 	t[128] = c.ResetValue

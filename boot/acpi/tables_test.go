@@ -17,7 +17,7 @@ func config(cpus int) Config {
 		CPUs: cpus, SleepControl: 0x600, SleepStatus: 0x601, Reset: 0x602, ResetValue: 1, SleepTypeS5: 5,
 		CenturyRegister: 0x32, ECAM: 0xe000_0000,
 		Devices: []Term{
-			Serial(0x3f8, 4), RTC(0x70), Pvpanic(0x505),
+			Serial(0x3f8, 4), RTC(0x70), Pvpanic(0x505), Keyboard(0x60, 0x64, 1), PowerButton(3),
 			Dev("TEST", Name("_HID", Str("LNRO0005")), Name("_UID", Int(1<<40)),
 				Name("_CRS", Resources(Memory(0xd000_0000, 0x1000), IRQ(5, false)))),
 			VirtioMMIO(17, 0xc000_1000, 0x1000, 16),

@@ -121,7 +121,7 @@ when the guest crashed, and 8 when a signal ended vmm.`,
 	fl.Lookup("balloon").NoOptDefVal = " "
 	fl.Var(&cli.Choice[consoleKind]{Value: &f.console, Values: []consoleKind{consoleSerial, consoleVirtio}},
 		"console", "the guest's console: serial (ttyS0) or virtio (hvc0, beside the serial port)")
-	fl.StringVar(&f.control, "control", "", "`path` of a unix socket for 'vmm ctl'")
+	fl.StringVar(&f.control, "control", "", "`path` of a unix socket for 'vmm ctl'; adds a keyboard, for 'vmm ctl PATH reboot'")
 	fl.BoolVar(&f.paused, "paused", false, "hold the guest's first instruction until 'vmm ctl' or the web page has it go on")
 	fl.StringVar(&f.web, "web", "", "`address` of a web page on the machine, such as 127.0.0.1:8080: see 'vmm explore'")
 	fl.BoolVar(&f.rng, "rng", true, "add a source of random numbers")

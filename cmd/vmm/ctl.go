@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,15 +19,20 @@ import (
 )
 
 func newCtl() *cobra.Command {
+	var after time.Duration
 	cmd := &cobra.Command{
 		Use:   "ctl PATH COMMAND",
 		Short: "Control a running machine",
 		Long: `Control the machine that was started with --control PATH.
 
-  pause           stop its processors
-  resume          let them go on
-  stop            end it at once, as Ctrl-A x does
-  status          show how it is doing, as JSON
+  pause           pause its vCPUs
+  resume          resume them
+  shutdown        press its power button: the guest shuts down, if it listens
+  reboot          press Ctrl-Alt-Del at its keyboard: the guest shuts down and
+                  resets, which ends vmm
+  stop            end it at once, as Ctrl-A x does; with --after TIME, press the
+                  power button, and end it if it has not shut down by then
+  status          show its state, as JSON
   balloon SIZE    have the guest lend SIZE of its memory back to the host
   link CARD up    plug in the cable of a network card; "down" unplugs it
   step VCPU       have a vCPU of the paused machine execute one instruction
@@ -35,6 +41,8 @@ func newCtl() *cobra.Command {
 Exit status: 0 when it was done, 1 when it was not, 2 after wrong usage.`,
 		Example: `  vmm boot --kernel vmlinuz --initrd initrd.img --balloon --control vm.sock
   vmm ctl vm.sock pause
+  vmm ctl vm.sock shutdown
+  vmm ctl vm.sock stop --after 30s
   vmm ctl vm.sock balloon 256M
   vmm ctl vm.sock link 0 down
   vmm ctl vm.sock type 'uname -a'
@@ -45,6 +53,13 @@ Exit status: 0 when it was done, 1 when it was not, 2 after wrong usage.`,
 			if err != nil {
 				return cli.Misuse(cmd, err)
 			}
+			if cmd.Flags().Changed("after") {
+				if r.Command != control.Stop || after <= 0 {
+					return cli.Misuse(cmd, errors.New("--after takes a time above 0, and belongs to stop"))
+				}
+				r.After = after.Seconds()
+				return stopAfter(args[0], r)
+			}
 			answer, err := control.Call(args[0], r)
 			if err != nil || answer.Status == nil {
 				return err
@@ -52,7 +67,23 @@ Exit status: 0 when it was done, 1 when it was not, 2 after wrong usage.`,
 			return writeJSON(cmd.OutOrStdout(), answer.Status)
 		},
 	}
+	cmd.Flags().DurationVar(&after, "after", 0, "with stop: the `time` that the guest has to shut down, such as 30s")
 	return cmd
+}
+
+// stopAfter carries out a stop that gives the guest time, and returns when the
+// machine has ended.
+func stopAfter(path string, r control.Request) error {
+	c, err := control.Dial(path)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := c.Call(r); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	c.AwaitEnd()
+	return nil
 }
 
 // parseCommand reads the words of a command.
@@ -60,7 +91,7 @@ func parseCommand(words []string) (control.Request, error) {
 	r := control.Request{Command: words[0]}
 	args := words[1:]
 	takes := map[string]int{
-		control.Pause: 0, control.Resume: 0, control.Stop: 0, control.ShowAll: 0, control.Balloon: 1, control.Link: 2,
+		control.Pause: 0, control.Resume: 0, control.Stop: 0, control.Shutdown: 0, control.Reboot: 0, control.ShowAll: 0, control.Balloon: 1, control.Link: 2,
 		control.Step: 1, control.Type: 1,
 	}
 	n, ok := takes[r.Command]
@@ -111,6 +142,10 @@ type controlled struct {
 var _ control.Machine = controlled{}
 
 func (c controlled) Stop() { c.stop() }
+
+func (c controlled) Shutdown() error { return c.PressPowerButton() }
+
+func (c controlled) Reboot() error { return c.PressCtrlAltDel() }
 
 func (c controlled) Type(text string) error { return c.input.typeText(text) }
 

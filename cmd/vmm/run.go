@@ -39,6 +39,7 @@ func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 		Vsock:     f.vsock,
 		Balloon:   f.balloon,
 		RNG:       f.rng,
+		Keyboard:  f.control != "",
 		Transport: f.transport,
 
 		DebugExitPort: f.debugExit.port,

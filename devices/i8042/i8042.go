@@ -1,10 +1,12 @@
-// Package i8042 is the keyboard controller of a PC, without a keyboard or a
-// mouse. What is left of it is the A20 gate, which is always open, and the
-// reset line, which software has pulled since the PC/AT. The commands are
-// those of the IBM PC/AT Technical Reference (1985), "Keyboard Controller".
+// Package i8042 is the keyboard controller of a PC, without a mouse, and with a
+// keyboard if it is given an interrupt line for one. Its other parts are the A20
+// gate, which is always open, and the reset line, which software has pulled since
+// the PC/AT. The commands are those of the IBM PC/AT Technical Reference (1985),
+// "Keyboard Controller" and "Keyboard".
 package i8042
 
 import (
+	"errors"
 	"sync"
 
 	"vmm/devices"
@@ -28,6 +30,8 @@ const (
 	cmdTestMouse    = 0xa9
 	cmdSelfTest     = 0xaa
 	cmdTestKeyboard = 0xab
+	cmdDisable      = 0xad // the keyboard
+	cmdEnable       = 0xae
 	cmdReadOutput   = 0xd0
 	cmdWriteOutput  = 0xd1
 	cmdEcho         = 0xd2 // the operand comes back as if from the keyboard
@@ -41,15 +45,24 @@ const (
 	outputA20   = 1 << 1
 )
 
+// Bits of the control byte.
+const (
+	controlInterrupt = 1 << 0 // for a byte of the keyboard's
+	controlDisabled  = 1 << 4 // the keyboard's clock is held low
+	controlTranslate = 1 << 6 // from scan code set 2 to set 1
+)
+
 // Answers to tests.
 const (
 	selfTestPassed = 0x55
+	testPassed     = 0x00
 	noDevice       = 0x01 // clock line stuck low: nothing is connected
 )
 
 // Controller is the keyboard controller.
 type Controller struct {
 	reset func()
+	line  devices.Line // the keyboard's interrupt; nil without a keyboard
 
 	mu    sync.Mutex
 	state state
@@ -61,11 +74,51 @@ type state struct {
 	outputFull bool
 	command    uint8 // waits for its byte at the data port; 0 for none
 	wasCommand bool  // what was written last was a command
+	keyboard   *keyboard
 }
 
-// New returns a controller that calls reset when the guest pulls the reset
-// line.
-func New(reset func()) *Controller { return &Controller{reset: reset} }
+// New returns a controller that calls reset when the guest pulls the reset line.
+// With a line, which is interrupt 1 on a PC, a keyboard is connected.
+func New(reset func(), line devices.Line) *Controller {
+	c := &Controller{reset: reset, line: line}
+	if line != nil {
+		c.state.keyboard = &keyboard{scanning: true}
+	}
+	return c
+}
+
+// ErrNoDriver says that no driver of the guest's listens to the keyboard.
+var ErrNoDriver = errors.New("the guest has no driver for its keyboard, or has not started it yet")
+
+// CtrlAltDel presses and releases Ctrl, Alt and Del.
+func (c *Controller) CtrlAltDel() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := c.state.keyboard
+	if k == nil || !k.scanning || c.state.control&(controlInterrupt|controlDisabled) != controlInterrupt {
+		return ErrNoDriver
+	}
+	k.send(ctrlAltDel...)
+	c.deliver()
+	return nil
+}
+
+// deliver moves a byte of the keyboard's to the data port, when that is free, and
+// drives the interrupt line. The lock is held.
+func (c *Controller) deliver() {
+	k := c.state.keyboard
+	if k == nil {
+		return
+	}
+	if !c.state.outputFull && c.state.control&controlDisabled == 0 {
+		if v, ok := k.next(c.state.control&controlTranslate != 0); ok {
+			c.state.answer(v)
+			k.delivered = true
+		}
+	}
+	// The controller's own answers raise no interrupt that a driver waits for.
+	c.line.Set(c.state.outputFull && k.delivered && c.state.control&controlInterrupt != 0)
+}
 
 // Data is the port of data bytes.
 func (c *Controller) Data() devices.Device { return dataPort{c} }
@@ -81,6 +134,11 @@ func (p dataPort) Read(_ uint64, data []byte) {
 	defer p.c.mu.Unlock()
 	data[0] = p.c.state.output
 	p.c.state.outputFull = false
+	if k := p.c.state.keyboard; k != nil {
+		k.delivered = false
+		p.c.line.Set(false) // so that the next byte is an edge
+		p.c.deliver()
+	}
 }
 
 func (p dataPort) Write(_ uint64, data []byte) { p.c.write((*state).data, data[0]) }
@@ -106,6 +164,7 @@ func (p commandPort) Write(_ uint64, data []byte) { p.c.write((*state).execute, 
 func (c *Controller) write(take func(*state, uint8) (reset bool), v uint8) {
 	c.mu.Lock()
 	reset := take(&c.state, v)
+	c.deliver()
 	c.mu.Unlock()
 	if reset {
 		c.reset()
@@ -120,8 +179,18 @@ func (s *state) execute(command uint8) (reset bool) {
 		s.answer(s.control)
 	case cmdSelfTest:
 		s.answer(selfTestPassed)
-	case cmdTestMouse, cmdTestKeyboard:
+	case cmdTestKeyboard:
+		if s.keyboard != nil {
+			s.answer(testPassed)
+		} else {
+			s.answer(noDevice)
+		}
+	case cmdTestMouse:
 		s.answer(noDevice)
+	case cmdDisable:
+		s.control |= controlDisabled
+	case cmdEnable:
+		s.control &^= controlDisabled
 	case cmdReadOutput:
 		s.answer(outputReset | outputA20)
 	case cmdWriteControl, cmdWriteOutput, cmdEcho, cmdEchoMouse:
@@ -132,8 +201,8 @@ func (s *state) execute(command uint8) (reset bool) {
 	return false
 }
 
-// data takes a byte at the data port: the operand of a command, or something
-// for a keyboard that is not there.
+// data takes a byte at the data port: the operand of a command, or a command of
+// the keyboard's.
 func (s *state) data(v uint8) (reset bool) {
 	command := s.command
 	s.command, s.wasCommand = 0, false
@@ -146,8 +215,19 @@ func (s *state) data(v uint8) (reset bool) {
 		// The status never says that a byte is the mouse's, so Linux sees at
 		// once that there is none. Unanswered, it would wait half a second.
 		s.answer(v)
+	case 0:
+		if s.keyboard != nil {
+			s.control &^= controlDisabled // to send to the keyboard enables it
+			s.keyboard.write(v)
+		}
 	}
 	return false
 }
 
-func (s *state) answer(v uint8) { s.output, s.outputFull = v, true }
+// answer is the controller's own, unless deliver makes it the keyboard's.
+func (s *state) answer(v uint8) {
+	s.output, s.outputFull = v, true
+	if s.keyboard != nil {
+		s.keyboard.delivered = false
+	}
+}

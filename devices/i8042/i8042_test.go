@@ -57,7 +57,7 @@ func TestReset(t *testing.T) {
 			c = New(func() {
 				in(c.Command()) // the callback may use the device
 				resets++
-			})
+			}, nil)
 			for _, v := range tt.commands {
 				out(c.Command(), v)
 			}
@@ -86,7 +86,7 @@ func TestAnswers(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := New(func() { t.Error("reset") })
+			c := New(func() { t.Error("reset") }, nil)
 			if got := command(t, c, tt.bytes...); got != tt.want {
 				t.Errorf("answer to % x: %#x; want %#x", tt.bytes, got, tt.want)
 			}
@@ -95,7 +95,7 @@ func TestAnswers(t *testing.T) {
 }
 
 func TestControlByte(t *testing.T) {
-	c := New(nil)
+	c := New(nil, nil)
 	for _, v := range []uint8{0x47, 0x30} {
 		out(c.Command(), cmdWriteControl)
 		out(c.Data(), v)
@@ -107,7 +107,7 @@ func TestControlByte(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	const idle = statusSystem | statusUnlocked
-	c := New(nil)
+	c := New(nil, nil)
 	got := []uint8{in(c.Command())}
 	out(c.Command(), cmdSelfTest)
 	got = append(got, in(c.Command()), in(c.Command()))
@@ -131,7 +131,7 @@ func TestStatus(t *testing.T) {
 // i8042_check_aux.
 func TestNoMouse(t *testing.T) {
 	const fromMouse = 1 << 5
-	c := New(nil)
+	c := New(nil, nil)
 	out(c.Command(), cmdEchoMouse)
 	out(c.Data(), 0x5a)
 	if status := in(c.Command()); status&(statusOutputFull|fromMouse) != statusOutputFull {

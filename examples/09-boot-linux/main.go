@@ -72,7 +72,7 @@ func run(kernel string, initrd []string) error {
 	// through which a PC is reset.
 	ended := false
 	var ports devices.Bus
-	keyboard := i8042.New(func() { ended = true })
+	keyboard := i8042.New(func() { ended = true }, nil)
 	err = errors.Join(
 		ports.Insert(0x3f8, serial.Size, "serial", serial.New(&line{vm: vm, gsi: 4}, os.Stdout)),
 		ports.Insert(0x60, i8042.PortSize, "keyboard data", keyboard.Data()),

@@ -110,3 +110,36 @@ func only(t testing.TB, pattern string) string {
 	}
 	return files[0]
 }
+
+// Debian shuts down when the power button is pressed, and restarts at Ctrl-Alt-Del.
+// A guest whose kernel has no driver for either says so, and is stopped.
+func TestShutdown(t *testing.T) {
+	for _, tt := range []struct {
+		command []string
+		want    string
+	}{
+		{[]string{"shutdown"}, "power-off"},
+		{[]string{"reboot"}, "reset"},
+		{[]string{"stop", "--after", "5m"}, "power-off"},
+	} {
+		t.Run(tt.command[0], func(t *testing.T) {
+			v := launch(t, nil, "--memory", "1G", "--rootfs", env(t, "VMM_DEBIAN"),
+				"--kernel", only(t, env(t, "VMM_DEBIAN_BOOT")+"/vmlinuz-*-cloud-amd64"),
+				"--initrd", only(t, env(t, "VMM_DEBIAN_BOOT")+"/initrd.img-*-cloud-amd64"))
+			v.await(`root@vmm:~# `, 0, 5*time.Minute)
+			from := v.out.len()
+			fmt.Fprintln(v.input, "systemctl is-system-running --wait; systemctl is-active systemd-logind")
+			v.await(`\nactive`, from, 2*time.Minute)
+
+			v.ctl(tt.command...)
+
+			r := v.wait(3 * time.Minute)
+			if r.status != 0 || r.report.Outcome != tt.want {
+				t.Fatalf("exit status %d, %s; want %s\n%s\n%s", r.status, r.report.Outcome, tt.want, r.err, tail(r.out))
+			}
+			if !strings.Contains(r.out, "Reached target") {
+				t.Errorf("no orderly end:\n%s", tail(r.out))
+			}
+		})
+	}
+}
