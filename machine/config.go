@@ -138,8 +138,10 @@ type Disk struct {
 // Net is a network card of a machine, connected to a tap device of the host or,
 // with User, to a network of its own.
 type Net struct {
-	Tap  string
-	User bool
+	Tap string
+	// CreateTap makes the tap device if it does not exist.
+	CreateTap bool
+	User      bool
 	netdev.UserConfig
 	// MAC is the card's address; nil for a random one.
 	MAC net.HardwareAddr

@@ -25,6 +25,7 @@ type tracer struct {
 	*trace.Recorder
 	vcpus  []*trace.Stream // of each vCPU, in order
 	events *trace.Stream   // of all else
+	inside []atomic.Int64  // since when each vCPU has been in KVM_RUN; 0 while it is not
 	detail atomic.Bool     // exits come with registers and code
 }
 
@@ -38,7 +39,7 @@ func (m *Machine) Trace(sink trace.Sink, detail bool) (end func()) {
 	defer tr.mu.Unlock()
 	t := tr.now.Load()
 	if t == nil {
-		t = &tracer{Recorder: trace.NewRecorder(m.start)}
+		t = &tracer{Recorder: trace.NewRecorder(m.start), inside: make([]atomic.Int64, len(m.cpus))}
 		t.events = t.NewStream()
 		for range m.cpus {
 			t.vcpus = append(t.vcpus, t.NewStream())
@@ -46,7 +47,14 @@ func (m *Machine) Trace(sink trace.Sink, detail bool) (end func()) {
 	}
 	t.Add(sink)
 	m.wantDetail(t, detail, 1)
-	tr.now.Store(t)
+	if tr.now.Swap(t) == nil {
+		// A vCPU that is in the guest, perhaps for good, does not know yet.
+		for _, c := range m.cpus {
+			if c.running.Load() {
+				c.vcpu.Kick()
+			}
+		}
+	}
 	return sync.OnceFunc(func() {
 		tr.mu.Lock()
 		defer tr.mu.Unlock()
@@ -68,6 +76,7 @@ func (m *Machine) wantDetail(t *tracer, detail bool, n int) {
 // entering notes that a vCPU is about to enter the guest.
 func (t *tracer) entering(c *cpu) {
 	c.record.Entered = t.Now()
+	t.inside[c.vcpu.ID].Store(c.record.Entered)
 	if t.detail.Load() {
 		c.wantRegisters()
 	}
@@ -75,6 +84,7 @@ func (t *tracer) entering(c *cpu) {
 
 // left notes why a vCPU has left the guest, before anything is done about it.
 func (t *tracer) left(c *cpu, m *Machine, exit kvm.Exit) {
+	t.inside[c.vcpu.ID].Store(0)
 	r := &c.record
 	*r = trace.Record{Kind: trace.Exit, VCPU: c.vcpu.ID, Entered: r.Entered, Time: t.Now(), Reason: exit.Reason.String()}
 	c.data = nil
@@ -157,3 +167,18 @@ func (o *observer) Pushed(queue int, head uint16, written uint32) {
 
 // Uptime is the time since New, in nanoseconds: now, in a trace.
 func (m *Machine) Uptime() int64 { return int64(time.Since(m.start)) }
+
+// InGuest is how long each vCPU has been in KVM_RUN, without an exit, in nanoseconds:
+// while the machine is traced, 0 otherwise.
+func (m *Machine) InGuest() []int64 {
+	all := make([]int64, len(m.cpus))
+	if t := m.tracing.now.Load(); t != nil {
+		now := t.Now()
+		for i := range all {
+			if since := t.inside[i].Load(); since != 0 {
+				all[i] = max(now-since, 0)
+			}
+		}
+	}
+	return all
+}

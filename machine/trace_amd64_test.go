@@ -6,6 +6,7 @@ import (
 	"io"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -89,7 +90,7 @@ func TestTraceTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	endSecond()
-	if a, b := first.Totals(0), second.Totals(0); a.CPUs[0].Exits != 0 || b.Access["debug-exit"].Exits != 1 {
+	if a, b := first.Totals(0, nil), second.Totals(0, nil); a.CPUs[0].Exits != 0 || b.Access["debug-exit"].Exits != 1 {
 		t.Errorf("the first counted %d exits and the second %+v; want 0 and 1", a.CPUs[0].Exits, b.Access)
 	}
 }
@@ -153,6 +154,44 @@ func BenchmarkExit(b *testing.B) {
 			b.ResetTimer()
 			if _, err := m.Run(context.Background()); err != nil {
 				b.Fatal(err)
+			}
+		})
+	}
+}
+
+// The time in the guest of a vCPU that spins, and of one that is halted, is counted
+// though neither exits, and though both were in the guest before.
+func TestTraceInGuest(t *testing.T) {
+	for name, code := range map[string][]byte{
+		"spins": {0xeb, 0xfe},       // jmp .
+		"halts": {0xf4, 0xeb, 0xfd}, // hlt; jmp .
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t, code, nil)
+			ctx, stop := context.WithCancel(context.Background())
+			ended := make(chan error)
+			go func() {
+				_, err := m.Run(ctx)
+				ended <- err
+			}()
+			for !m.cpus[0].inside.Load() {
+				time.Sleep(time.Millisecond)
+			}
+
+			counters := trace.NewCounters(1)
+			end := m.Trace(counters, false)
+			time.Sleep(50 * time.Millisecond)
+			before := counters.Totals(m.Uptime(), m.InGuest)
+			time.Sleep(200 * time.Millisecond)
+			passed := counters.Totals(m.Uptime(), m.InGuest).Since(before)
+			end()
+			stop()
+
+			if err := <-ended; err != nil {
+				t.Fatal(err)
+			}
+			if share := float64(passed.CPUs[0].Guest) / float64(passed.Time); share < 0.95 || share > 1.05 {
+				t.Errorf("%.0f%% of the time in the guest; want 100%%", 100*share)
 			}
 		})
 	}

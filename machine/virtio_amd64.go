@@ -120,7 +120,7 @@ func (m *Machine) openNet(c Net) (_ virtio.Device, err error) {
 	if c.User {
 		config.Port, err = netdev.NewUser(c.UserConfig)
 	} else {
-		config.Port, err = netdev.OpenTap(c.Tap, max(c.Queues, 1))
+		config.Port, err = netdev.OpenTap(c.Tap, max(c.Queues, 1), c.CreateTap)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("net: %w", err)

@@ -74,7 +74,7 @@ func (ns namespace) tap(t testing.TB, name string, queues int) *Tap {
 	t.Helper()
 	var tap *Tap
 	var err error
-	ns.do(func() { tap, err = OpenTap(name, queues) })
+	ns.do(func() { tap, err = OpenTap(name, queues, true) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Tap is a tap device: a network interface of the host whose wire is here. See
+// Tap is a tap device: a network interface of the host whose cable ends here. See
 // Documentation/networking/tuntap.rst of Linux.
 type Tap struct {
 	name     string
@@ -16,11 +16,19 @@ type Tap struct {
 	mtu      int
 }
 
-// OpenTap attaches to the tap device name with a number of queues; the device
-// is made if it is not there, which takes rights.
-func OpenTap(name string, queues int) (*Tap, error) {
+// OpenTap attaches to the tap device name with a number of queues. With create, the
+// device is made if it does not exist, which takes rights, and goes when it is
+// closed: it is down, and connected to nothing.
+func OpenTap(name string, queues int, create bool) (*Tap, error) {
 	if len(name) == 0 || len(name) >= unix.IFNAMSIZ {
 		return nil, fmt.Errorf("tap %q: a name has 1 to %d characters", name, unix.IFNAMSIZ-1)
+	}
+	if !create {
+		// TUNSETIFF would make it.
+		if _, err := interfaceMTU(name); errors.Is(err, unix.ENODEV) {
+			return nil, fmt.Errorf("tap %s does not exist; make it, as root: %s; or have vmm make one that is down and connected to nothing: tap=%s,create",
+				name, addTap(name, "user $USER ", queues > 1), name)
+		}
 	}
 	t := &Tap{name: name, attached: queues}
 	for range queues {
@@ -56,13 +64,11 @@ func (t *Tap) open(multi bool) error {
 	switch err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err {
 	case nil:
 	case unix.EPERM:
-		return fmt.Errorf("%w; as root, make it for this user: ip tuntap add %s mode tap user $USER vnet_hdr%s",
-			err, t.name, map[bool]string{true: " multi_queue"}[multi])
+		return fmt.Errorf("%w; as root, make it for this user: %s", err, addTap(t.name, "user $USER ", multi))
 	case unix.EBUSY:
 		return fmt.Errorf("%w: another program uses it", err)
 	case unix.EINVAL:
-		return fmt.Errorf("%w: it was made with other flags; make it anew: ip tuntap add %s mode tap vnet_hdr%s",
-			err, t.name, map[bool]string{true: " multi_queue"}[multi])
+		return fmt.Errorf("%w: it was made with other flags; make it anew: %s", err, addTap(t.name, "", multi))
 	default:
 		return fmt.Errorf("TUNSETIFF: %w", err)
 	}
@@ -70,6 +76,15 @@ func (t *Tap) open(multi bool) error {
 		return fmt.Errorf("TUNSETVNETHDRSZ: %w", err)
 	}
 	return nil
+}
+
+// addTap is the command that makes a tap device.
+func addTap(name, user string, multi bool) string {
+	command := fmt.Sprintf("ip tuntap add %s mode tap %svnet_hdr", name, user)
+	if multi {
+		command += " multi_queue"
+	}
+	return command
 }
 
 // interfaceMTU is the MTU of an interface of the host, in bytes.

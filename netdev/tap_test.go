@@ -112,9 +112,11 @@ func TestTapErrors(t *testing.T) {
 		{"used", 1, "another program"},
 		{"single", 2, "multi_queue"},
 		{"lo", 1, "made with other flags"},
+		{"absent", 1, "ip tuntap add absent mode tap user $USER vnet_hdr;"},
+		{"absent", 2, "tap=absent,create"},
 	} {
 		ns.do(func() {
-			tap, err := OpenTap(tt.name, tt.queues)
+			tap, err := OpenTap(tt.name, tt.queues, false)
 			if err == nil {
 				tap.Close()
 				t.Errorf("%q: opened", tt.name)
@@ -122,5 +124,8 @@ func TestTapErrors(t *testing.T) {
 				t.Errorf("%q: %v; want %q", tt.name, err, tt.want)
 			}
 		})
+	}
+	if out := ns.run(t, "ip -o link"); strings.Contains(out, "absent") {
+		t.Errorf("a tap device that was refused was made: %s", out)
 	}
 }

@@ -43,11 +43,12 @@ type Totals struct {
 type Counters struct {
 	mu     sync.Mutex
 	totals Totals
+	guest  []int64 // the most that Totals has said of each vCPU
 }
 
 // NewCounters returns counters for a machine with so many vCPUs.
 func NewCounters(vcpus int) *Counters {
-	return &Counters{totals: Totals{
+	return &Counters{guest: make([]int64, vcpus), totals: Totals{
 		Reasons: map[string]Count{}, Access: map[string]Count{}, Devices: map[string]DeviceCount{},
 		CPUs: make([]CPUCount, vcpus),
 	}}
@@ -94,14 +95,25 @@ func (c *Counters) Record(r *Record) {
 // Flush implements Sink.
 func (c *Counters) Flush() {}
 
-// Totals are the counts at the time now.
-func (c *Counters) Totals(now int64) Totals {
+// Totals are the counts at the time now. A vCPU that stays in the guest has no exit
+// to be counted at: inGuest, if it is not nil, says how long each has been there.
+func (c *Counters) Totals(now int64, inGuest func() []int64) Totals {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.totals
 	t.Time = now
 	t.Reasons, t.Access, t.Devices = maps.Clone(t.Reasons), maps.Clone(t.Access), maps.Clone(t.Devices)
 	t.CPUs = slices.Clone(t.CPUs)
+	if inGuest == nil {
+		return t
+	}
+	// An exit between the two looks is in neither, and in the next answer. That is
+	// no reason for a count to shrink.
+	for i, ns := range inGuest() {
+		cpu := &t.CPUs[i]
+		c.guest[i] = max(c.guest[i], cpu.Guest+ns)
+		cpu.Guest = c.guest[i]
+	}
 	return t
 }
 

@@ -351,7 +351,27 @@ func TestCounters(t *testing.T) {
 		Devices: map[string]DeviceCount{"COM1": {Interrupts: 1}, "virtio-blk0": {1, 1, 1}},
 		Lost:    12,
 	}
-	if diff := cmp.Diff(want, c.Totals(9)); diff != "" {
+	if diff := cmp.Diff(want, c.Totals(9, nil)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A vCPU that stays in the guest is counted all the same, and no count shrinks when
+// its exit has yet to be recorded.
+func TestCountersInGuest(t *testing.T) {
+	c := NewCounters(1)
+	inside := func(ns int64) func() []int64 { return func() []int64 { return []int64{ns} } }
+	var got []int64
+	look := func(ns int64) { got = append(got, c.Totals(0, inside(ns)).CPUs[0].Guest) }
+
+	look(100)
+	look(200)
+	look(0) // it has left, and the record is on its way
+	c.Record(&Record{Kind: Exit, Entered: 1000, Time: 1250, Done: 1260})
+	look(0)
+	look(50)
+
+	if diff := cmp.Diff([]int64{100, 200, 200, 250, 300}, got); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -58,7 +58,7 @@ func parseNet(v string) (machine.Net, error) {
 				return err
 			}})
 	case strings.HasPrefix(kind, "tap="):
-		options = append(options, text("tap", &n.Tap).must(), number("queues", &n.Queues, 1, netdev.MaxQueues))
+		options = append(options, text("tap", &n.Tap).must(), flag("create", &n.CreateTap), number("queues", &n.Queues, 1, netdev.MaxQueues))
 	case strings.HasPrefix(kind, "tap"):
 		return n, fmt.Errorf("it begins with \"user\" or \"tap=NAME\"; write tap=%s", kind)
 	default:

@@ -287,7 +287,7 @@ func (c *counting) ask(m *machine.Machine, vcpus int) counters {
 		c.timer = time.AfterFunc(countingFor, c.end)
 	}
 	c.timer.Reset(countingFor)
-	return counters{c.counters.Totals(m.Uptime()), m.Queues()}
+	return counters{c.counters.Totals(m.Uptime(), m.InGuest), m.Queues()}
 }
 
 // end stops counting.
