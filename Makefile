@@ -77,9 +77,10 @@ check: packages build ## formatting, vet, staticcheck, arm64 build, a little fuz
 	GOARCH=arm64 go build ./...
 	tests/fuzz $(FUZZTIME)
 
-lesson-%-check: ## check the exercises of a lesson, by number: make lesson-03-check
-	@ls -d examples/$*-* >/dev/null 2>&1 || { echo 'there is no lesson $*: choose one from 01 to 10' >&2; exit 2; }
-	go test -count=1 -tags lesson ./examples/$*-*/exercise
+# Lesson 3 is 03.
+lesson-%-check: ## check the exercises of a lesson, by number: make lesson-3-check
+	@n='$*'; [ $${#n} -gt 1 ] || n=0$$n; ls -d examples/$$n-* >/dev/null 2>&1 || { echo 'there is no lesson $*: choose one from 1 to 10' >&2; exit 2; }; \
+	  set -x; go test -count=1 -tags lesson ./examples/$$n-*/exercise
 
 # The race detector makes everything slower: what the tests allow is with it.
 ATTACK ?= 5m
@@ -128,6 +129,11 @@ test-resets: ## reset each device 10,000 times with requests in flight, under th
 test-bench: packages build ## the whole of make bench as a test, and what it leaves on a host, in the lab
 	@guest-images/packages runc crun podman golang-github-containers-common
 	tests/bench/suite/run
+
+.PHONY: test-disassembly
+test-disassembly: ## compare the disassembly of a whole kernel with objdump's: minutes
+	@guest-images/packages binutils
+	VMM_VMLINUX=$$(guest-images/kernel/build tiny)/vmlinux go test -v -count=1 -run TestObjdumpKernel ./trace
 
 .PHONY: test-io
 test-io: packages build ## the tests of networks with a gibibyte each, which take the lab long

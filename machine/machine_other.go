@@ -23,6 +23,9 @@ func New(Config) (*Machine, error) {
 	return nil, errArchitecture()
 }
 
+// KernelVirtual is the virtual address of a physical one in the kernel.
+func (m *Machine) KernelVirtual(uint64) (uint64, bool) { return 0, false }
+
 // PressPowerButton asks the guest to shut down.
 func (m *Machine) PressPowerButton() error { return errArchitecture() }
 

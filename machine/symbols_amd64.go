@@ -101,6 +101,14 @@ func (m *Machine) around(addr uint64) (image []byte, start uint64, err error) {
 	return nil, 0, fmt.Errorf("the kernel: %w", &memory.RangeError{Addr: addr, Size: 1})
 }
 
+// KernelVirtual is the virtual address of a physical one in a kernel that vmm has put
+// in its place: where the kernel begins, it runs at the physical ones.
+func (m *Machine) KernelVirtual(physical uint64) (uint64, bool) {
+	start, ok := m.kernelStart()
+	off := physical - m.entry.Kernel.Start
+	return start + off, ok && off < m.entry.Kernel.Size
+}
+
 // kernelAddress is the physical address of a virtual one in a kernel that vmm has
 // put in its place, also while the kernel has not mapped it yet.
 func (m *Machine) kernelAddress(linear uint64) (uint64, bool) {

@@ -1,11 +1,5 @@
 package trace
 
-import (
-	"strings"
-
-	"golang.org/x/arch/x86/x86asm"
-)
-
 // Instruction is a line of a disassembly.
 type Instruction struct {
 	Addr uint64
@@ -30,8 +24,8 @@ func Disassemble(code []byte, addr uint64, mode int, symbols Symbols) []Instruct
 	for len(code) > 0 {
 		line := Instruction{Addr: addr, Text: NoInstruction, Symbol: d.place(addr)}
 		n := 1
-		if inst, err := x86asm.Decode(code, mode); err == nil && inst.Op != 0 {
-			n, line.Text = inst.Len, strings.ToLower(x86asm.IntelSyntax(inst, addr, d.name))
+		if text, size, err := disassemble(code, addr, mode, d.name); err == nil {
+			n, line.Text = size, text
 		} else if len(code) < maxInsn {
 			break // perhaps one that goes on
 		}

@@ -1,8 +1,6 @@
 package trace
 
 import (
-	"strings"
-
 	"golang.org/x/arch/x86/x86asm"
 )
 
@@ -39,7 +37,7 @@ func (d *decoder) decode(r *Record) insn {
 	found := insn{rip: r.Registers.RIP}
 	if inst, at, ok := find(r); ok {
 		found.rip = at
-		found.text = strings.ToLower(x86asm.IntelSyntax(inst, at, d.name))
+		found.text = syntax(inst, at, d.name)
 	}
 	found.symbol = d.place(found.rip)
 	if d.known == nil || len(d.known) >= maxKnown {

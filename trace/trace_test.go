@@ -136,9 +136,9 @@ func TestInstruction(t *testing.T) {
 			Record{Access: Port, Write: true, Size: 1, Registers: regs(0x1001), Code: code([]byte{0x90, 0x90, 0xee}, []byte{0xc3})},
 			"out dx, al", 0x1000, "outb",
 		},
-		"rep outsb": {
+		"rep outs dx, byte ptr ds:[rsi]": {
 			Record{Access: Port, Write: true, Size: 1, Count: 9, Registers: regs(0x1002), Code: code([]byte{0x90, 0xf3, 0x6e}, []byte{0xc3})},
-			"rep outsb", 0x1000, "outb",
+			"rep outs dx, byte ptr ds:[rsi]", 0x1000, "outb",
 		},
 		// mov %eax, 4(%rdi), and then a return. Its last two bytes would be an
 		// add to another address.
@@ -152,7 +152,7 @@ func TestInstruction(t *testing.T) {
 		},
 		"relative to RIP": {
 			Record{Access: Memory, Write: true, Size: 1, Addr: 0x7_0017, Registers: regs(0x1007), Code: code([]byte{0x88, 0x05, 0x10, 0, 0, 0}, []byte{0xc3})},
-			"mov byte ptr [outb+23], al", 0x1001, "outb+0x1",
+			"mov byte ptr [outb+0x17], al", 0x1001, "outb+0x1",
 		},
 		"no access": {
 			Record{Registers: regs(0x1000), Code: code(nil, []byte{0x0f, 0x0b})},

@@ -184,6 +184,9 @@ type instruction struct {
 // more.
 const codeSize = 96
 
+// userMode is the privilege level of programs.
+const userMode = 3
+
 func (c controlled) processor(vcpu int) (processor, error) {
 	p, err := c.Processor(vcpu)
 	if err != nil {
@@ -195,7 +198,11 @@ func (c controlled) processor(vcpu int) (processor, error) {
 	if err != nil {
 		return out, nil // it shows as no code
 	}
-	for _, i := range trace.Disassemble(code[:n], uint64(p.Next), p.Bits, c.names) {
+	names := c.names
+	if p.Privilege == userMode {
+		names = userSymbols{names}
+	}
+	for _, i := range trace.Disassemble(code[:n], uint64(p.Next), p.Bits, names) {
 		out.Code = append(out.Code, instruction{trace.Hex(i.Addr), fmt.Sprintf("% x", i.Code), i.Text, i.Symbol})
 	}
 	return out, nil

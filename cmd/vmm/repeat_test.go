@@ -14,7 +14,7 @@ import (
 var samples = map[string]string{
 	"balloon": "size=1M", "boot-protocol": "pvh", "debug-exit": "0xf4", "disk": "path=a", "gdb": "g.sock", "kaslr": "off",
 	"kernel": "k", "initrd": "i", "memory": "64M", "module": "path=m", "net": "user", "ready": "marker:1", "share": "path=.,tag=t", "thp": "on",
-	"timeout": "1s", "trace-filter": "device=COM1", "vsock": "cid=3,uds=v",
+	"timeout": "1s", "after": "30s", "trace-filter": "device=COM1", "vsock": "cid=3,uds=v",
 }
 
 // Every flag of every command either adds up or refuses to be given twice.

@@ -47,10 +47,15 @@ const (
 // kernelHalf is where the upper half of the address space begins, the kernel's.
 const kernelHalf = 1 << 63
 
-// Symbol implements trace.Symbols.
+// Symbol implements trace.Symbols. Where it begins, the kernel runs at its physical
+// addresses: those have names, too.
 func (s *liveSymbols) Symbol(addr uint64) (string, uint64) {
 	if addr < kernelHalf {
-		return "", 0
+		virtual, ok := s.m.KernelVirtual(addr)
+		if !ok {
+			return "", 0
+		}
+		addr = virtual
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,6 +69,18 @@ func (s *liveSymbols) Symbol(addr uint64) (string, uint64) {
 		return "", 0
 	}
 	return function(s.table, addr)
+}
+
+// userSymbols are the symbols for code in user mode, whose addresses in the lower
+// half are not the kernel's.
+type userSymbols struct{ trace.Symbols }
+
+// Symbol implements trace.Symbols.
+func (s userSymbols) Symbol(addr uint64) (string, uint64) {
+	if addr < kernelHalf {
+		return "", 0
+	}
+	return s.Symbols.Symbol(addr)
 }
 
 // function is the function that an address lies in, "" for none: modules, say,
