@@ -1,6 +1,7 @@
 package i8042
 
 import (
+	"encoding/json"
 	"errors"
 	"testing"
 
@@ -140,5 +141,31 @@ func TestBounded(t *testing.T) {
 	}
 	if n := len(drain(t, c, l)); n > keyBuffer+1 {
 		t.Errorf("%d bytes; want at most %d", n, keyBuffer+1)
+	}
+}
+
+// A keyboard in the middle of a sentence goes on with it in another controller.
+func TestKeyboardState(t *testing.T) {
+	l, again := &line{}, &line{}
+	c, restored := New(nil, l), New(nil, again)
+	control(c, controlInterrupt)
+	if err := c.CtrlAltDel(); err != nil {
+		t.Fatal(err)
+	}
+	in(c.Data())
+	text, err := json.Marshal(c.State())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if err := restored.SetState(text); err != nil {
+		t.Fatal(err)
+	}
+
+	if diff := cmp.Diff(drain(t, c, l), drain(t, restored, again)); diff != "" {
+		t.Error(diff)
+	}
+	if err := New(nil, nil).SetState(text); err == nil {
+		t.Error("a controller without a keyboard takes the state of one with it")
 	}
 }
