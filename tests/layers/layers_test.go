@@ -55,7 +55,7 @@ var may = map[string][]string{
 	"vmm/devices/virtio/":           {"vmm/devices", "vmm/devices/virtio", "vmm/memory"},
 	"vmm/devices/virtio/blk":        {"vmm/devices/virtio", "vmm/memory", "vmm/uring"},
 	"vmm/devices/virtio/virtiotest": {"vmm/devices", "vmm/devices/pci", "vmm/devices/virtio", "vmm/memory"},
-	"vmm/devices/virtio/vsock":      {"vmm/devices/virtio", "vmm/memory", "vmm/socket"},
+	"vmm/devices/virtio/vsock":      {"vmm/devices", "vmm/devices/virtio", "vmm/memory", "vmm/socket"},
 	"vmm/disk":                      {"vmm/disk/qcow2", "vmm/memory"},
 	"vmm/disk/qcow2":                {},
 	"vmm/uring":                     {"vmm/memory"},
