@@ -62,6 +62,7 @@ type ending struct {
 	debugExit bool
 
 	begun    sync.Once
+	began    atomic.Pointer[time.Time]        // when begun was
 	over     chan struct{}                    // closed when all has ended
 	machine  atomic.Pointer[machine.Machine]  // nil before there is one
 	terminal atomic.Pointer[console.Terminal] // likewise
@@ -96,6 +97,8 @@ func (e *ending) close() {
 // begin sets vmm a time to end within.
 func (e *ending) begin() {
 	e.begun.Do(func() {
+		now := time.Now()
+		e.began.Store(&now)
 		go func() {
 			if e.wait(abortAfter) {
 				e.abort()
@@ -123,6 +126,14 @@ func (e *ending) wait(t time.Duration) bool {
 
 // seconds is the time since the start.
 func (e *ending) seconds() float64 { return time.Since(e.start).Seconds() }
+
+// taken is how long vmm has been ending, in seconds.
+func (e *ending) taken() float64 {
+	if began := e.began.Load(); began != nil {
+		return time.Since(*began).Seconds()
+	}
+	return 0
+}
 
 // after ends the run after a time; 0 for never.
 func (e *ending) after(t time.Duration) {
@@ -167,6 +178,7 @@ func (e *ending) tell(r *report) error {
 	if !e.last.CompareAndSwap(nil, r) {
 		select {} // force is telling, and ends the process
 	}
+	r.EndSeconds = e.taken()
 	r.print(cli.Err(), e.json)
 	if r.Status != cli.OK {
 		return cli.ExitStatus(r.Status)
@@ -211,7 +223,7 @@ func (e *ending) soFar(why string) *report {
 		}
 	}
 	r := newReport(outcome, err, context.Cause(e.ctx), e.debugExit)
-	r.Seconds = e.seconds()
+	r.Seconds, r.EndSeconds = e.seconds(), e.taken()
 	if m == nil {
 		return r
 	}

@@ -21,6 +21,9 @@ type report struct {
 	Status  int     `json:"status"` // exit status of vmm
 	Message string  `json:"message,omitempty"`
 	Seconds float64 `json:"seconds"` // from the start of vmm
+	// EndSeconds is how long the end has taken: from when somebody asked for it, or
+	// the guest ended by itself, to this report.
+	EndSeconds float64 `json:"end_seconds"`
 	// When the guest was ready, and wrote to the boot timer: from exec of vmm.
 	ReadySeconds     *float64       `json:"ready_seconds,omitempty"`
 	BootTimerSeconds *float64       `json:"boot_timer_seconds,omitempty"`

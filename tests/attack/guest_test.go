@@ -10,8 +10,10 @@ package attack
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -96,22 +98,53 @@ func assemble(t *testing.T, name string, defines ...string) string {
 // machine is a vmm that runs a guest.
 type machine struct {
 	*exec.Cmd
-	stdout, stderr bytes.Buffer
-	ended          chan error
-	watched        sync.WaitGroup
+	stdout  transcript
+	stderr  bytes.Buffer
+	input   io.Writer // of the guest's serial port
+	control string    // the socket
+	ended   chan error
+	watched sync.WaitGroup
 
 	// The largest that have been seen.
 	rss, files, threads int
 }
 
+// transcript is what a guest writes, which may be read meanwhile.
+type transcript struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (c *transcript) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.text.Write(b)
+}
+
+func (c *transcript) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.text.String()
+}
+
+// start runs vmm boot.
 func start(t *testing.T, args ...string) *machine {
 	t.Helper()
 	dir, err := binaries()
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{Cmd: exec.Command(filepath.Join(dir, "vmm"), args...), ended: make(chan error, 1)}
+	sockets, err := os.MkdirTemp("", "a") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(sockets) })
+	m := &machine{control: filepath.Join(sockets, "c"), ended: make(chan error, 1)}
+	m.Cmd = exec.Command(filepath.Join(dir, "vmm"), append([]string{"boot", "--json", "--control", m.control}, args...)...)
 	m.Stdout, m.Stderr = &m.stdout, &m.stderr
+	if m.input, err = m.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
 	m.Cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1")
 	if err := m.Start(); err != nil {
 		t.Fatal(err)
@@ -155,8 +188,46 @@ func (m *machine) watch(stop chan struct{}) {
 	}
 }
 
-// signal sends a signal.
-func (m *machine) signal(s syscall.Signal) { _ = m.Process.Signal(s) }
+// await waits until the guest has written a text.
+func (m *machine) await(t *testing.T, text string) {
+	t.Helper()
+	late := time.After(time.Minute)
+	for !strings.Contains(m.stdout.String(), text) {
+		select {
+		case err := <-m.ended:
+			t.Fatalf("vmm has ended (%v), and the guest never said %q; vmm says:\n%s", err, text, &m.stderr)
+		case <-late:
+			t.Fatalf("the guest has said %q, and never %q", &m.stdout, text)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// command runs a command of vmm's, and returns what it says.
+func (m *machine) command(args ...string) ([]byte, error) {
+	return exec.Command(m.Path, args...).CombinedOutput()
+}
+
+// report is what vmm says last of all, in JSON.
+type report struct {
+	Status     int
+	Outcome    string
+	Message    string
+	EndSeconds float64 `json:"end_seconds"`
+}
+
+func (m *machine) report(t *testing.T) report {
+	t.Helper()
+	lines := m.lines()
+	var r report
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &r); err != nil {
+		t.Fatalf("the last line is %q: %v", lines[len(lines)-1], err)
+	}
+	return r
+}
+
+// signal sends a signal. It is an error that the process has ended.
+func (m *machine) signal(s syscall.Signal) error { return m.Process.Signal(s) }
 
 // end waits until the process has ended, and returns its status. One that does not
 // end is shown with its goroutines, and killed.
@@ -171,11 +242,11 @@ func (m *machine) end(t *testing.T, within time.Duration) int {
 		return m.ProcessState.ExitCode()
 	case <-time.After(within):
 	}
-	m.signal(syscall.SIGABRT)
+	_ = m.signal(syscall.SIGABRT)
 	select {
 	case <-m.ended:
 	case <-time.After(5 * time.Second):
-		m.signal(syscall.SIGKILL)
+		_ = m.signal(syscall.SIGKILL)
 		<-m.ended
 	}
 	t.Fatalf("vmm does not end within %v; it says:\n%s", within, &m.stderr)

@@ -76,6 +76,7 @@
 // virtio 1.2 §4.1: the common configuration at the start of the BAR, doorbells of
 // 4 bytes each at 0x3000.
 #define STATUS(v) movb $v, 0x14(%ebx)
+#define GET_STATUS movb 0x14(%ebx), %al
 #define SELECT movw %di, 0x16(%ebx)
 #define GET_SIZE movzwl 0x18(%ebx), %eax
 #define SET_SIZE movw %ax, 0x18(%ebx)
@@ -90,6 +91,7 @@
 #else
 // virtio 1.2 §4.2.2.
 #define STATUS(v) movl $v, 0x70(%ebx)
+#define GET_STATUS movl 0x70(%ebx), %eax
 #define SELECT movl %edi, 0x30(%ebx)
 #define GET_SIZE movl 0x34(%ebx), %eax
 #define SET_SIZE movl %eax, 0x38(%ebx)

@@ -1,5 +1,6 @@
 // The same heads again and again while the device has them: the available index runs
-// ahead of what was given back, on every queue of every device.
+// ahead of what was given back, on every queue of every device. 'R' is for a device that
+// asks for a reset.
 #include "guest.h"
 
 _start:	movl $0x2f0000, %esp
@@ -29,7 +30,11 @@ again:	xorl %esi, %esi
 	incl %edi
 	jmp 2b
 3:	pause 2000
-	incl %esi
+	GET_STATUS
+	testb $0x40, %al
+	jz 5f
+	putc 'R'
+5:	incl %esi
 	cmpl $DEVICES, %esi
 	jb 1b
 	putc '.'

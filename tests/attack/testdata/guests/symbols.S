@@ -1,5 +1,5 @@
-// A kernel that is full of what looks like the token tables of a kernel's symbols, and
-// is none: TABLES is a file of them.
+// A kernel that is full of what looks like the symbols of a kernel, and are none: TABLES
+// is a file of their tables.
 #include "guest.h"
 
 _start:	movl $0x2f0000, %esp
