@@ -48,7 +48,8 @@ type Queue struct {
 	returned []uint16 // heads of chains that come before that: see Unpop
 	quiet    uint64   // bytes since NotifySoon last notified
 	broken   bool
-	yielded  time.Time   // see Yield
+	waited   time.Time   // when its worker last called Yield
+	yielded  time.Time   // when it last did
 	stopping atomic.Bool // its worker is to end
 
 	// inFlight has an entry for each descriptor: it is the head of a chain that
