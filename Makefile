@@ -14,7 +14,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # disablethp: Go's heap is a megabyte, of which huge pages would make four.
-LDFLAGS := -s -w -X main.version=$(VERSION) -X runtime.godebugDefault=disablethp=1
+# -E: cmd/internal/start has to look at the process before Go's runtime does.
+LDFLAGS := -s -w -X main.version=$(VERSION) -X runtime.godebugDefault=disablethp=1 $(if $(filter amd64,$(shell go env GOARCH)),-E vmm_entry)
 
 .PHONY: build
 build: ## build the static binaries bin/vmm and bin/vmm-tools

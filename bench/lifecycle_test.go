@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -54,7 +55,7 @@ func program(t *testing.T) string {
 			if bin := os.Getenv("VMM_BIN"); bin != "" {
 				built.err = errors.Join(built.err, os.Symlink(filepath.Join(filepath.Dir(bin), name), filepath.Join(built.dir, name)))
 			} else {
-				built.err = errors.Join(built.err, compile(name, "", "vmm/cmd/"+name))
+				built.err = errors.Join(built.err, compile(name, "-E vmm_entry", "vmm/cmd/"+name))
 			}
 		}
 	})
@@ -282,10 +283,12 @@ func TestBrokenApplicationsAreRows(t *testing.T) {
 	}
 }
 
-// start begins a long run, and waits until something was measured.
+// start begins a long run, and waits until something was measured. SIGTERM is
+// ignored, as in what a shell has started so.
 func start(t *testing.T, assets, out, runtimes string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(program(t), "bench", "run", "--assets", assets, "-o", out, "--suite", "start", "--runtimes", runtimes, "--app", "rest-c", "-n", "40", "--parallel", "1")
+	cmd := exec.Command("sh", "-c", `trap "" TERM; exec "$0" "$@"`,
+		program(t), "bench", "run", "--assets", assets, "-o", out, "--suite", "start", "--runtimes", runtimes, "--app", "rest-c", "-n", "40", "--parallel", "1")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -305,6 +308,10 @@ func TestInterruptedAndResumed(t *testing.T) {
 	leavesNothing(t)
 	dir, out := assets(t, "fine", "fine"), filepath.Join(t.TempDir(), "out")
 	cmd := start(t, dir, out, "process,crun")
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	if err != nil || !regexp.MustCompile(`SigIgn:\s[0-9a-f]*[4-7c-f][0-9a-f]{3}\n`).Match(status) {
+		t.Errorf("SIGTERM is not ignored any more: %v\n%s", err, status)
+	}
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}

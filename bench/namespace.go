@@ -86,8 +86,11 @@ func Run(ctx context.Context, o Options) (err error) {
 	again := make(chan os.Signal, 1)
 	release := context.AfterFunc(ctx, func() {
 		fmt.Fprintln(os.Stderr, "\nvmm: ending; once more to end at once, without the results of what is going on")
-		signal.Notify(again, endSignals()...)
-		_ = cmd.Process.Signal(syscall.SIGTERM)
+		signals := endSignals()
+		if len(signals) > 0 { // else it was no signal, and the process inside obeys none
+			signal.Notify(again, signals...)
+			_ = cmd.Process.Signal(signals[0])
+		}
 		if _, ok := <-again; ok {
 			_ = cmd.Process.Kill()
 		}
@@ -105,9 +108,9 @@ func Run(ctx context.Context, o Options) (err error) {
 }
 
 // endSignals are the signals that end a run, without what the bench was started
-// to ignore. SIGTERM is always one of them.
+// to ignore, as was the process inside.
 func endSignals() []os.Signal {
-	return slices.DeleteFunc([]os.Signal{syscall.SIGTERM, syscall.SIGINT}, signal.Ignored)
+	return slices.DeleteFunc([]os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}, signal.Ignored)
 }
 
 // Ended is how the process inside ended, which has reported why.
@@ -140,8 +143,12 @@ func Inside() error {
 		return fmt.Errorf("%s is for 'vmm bench run' to call: %w", InsideCommand, err)
 	}
 	os.Unsetenv(insideVariable)
-	ctx, stop := signal.NotifyContext(context.Background(), endSignals()...)
-	defer stop()
+	ctx := context.Background()
+	if signals := endSignals(); len(signals) > 0 { // of none, NotifyContext makes all
+		var stop context.CancelFunc
+		ctx, stop = signal.NotifyContext(ctx, signals...)
+		defer stop()
+	}
 	if err := settle(in.Scratch); err != nil {
 		return err
 	}

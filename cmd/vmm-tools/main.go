@@ -8,9 +8,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"vmm/cmd/internal/cli"
+	"vmm/cmd/internal/start"
 )
 
 func main() {
+	start.Begin()
 	root := &cobra.Command{Use: "vmm", Short: "What vmm has beside machines"}
 	cli.Prepare(root)
 	root.AddCommand(newBench(), newExplore(), newImage(), newNet())

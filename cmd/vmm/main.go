@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"vmm/cmd/internal/cli"
+	"vmm/cmd/internal/start"
 	"vmm/doctor"
 )
 
@@ -14,6 +15,7 @@ import (
 var version = "devel"
 
 func main() {
+	start.Begin()
 	if wantsTools(os.Args[1:]) {
 		os.Exit(cli.Report(execTools()))
 	}

@@ -13,8 +13,9 @@ import (
 // ignore SIGINT and SIGQUIT, which are meant for the program in the foreground.
 // POSIX.1-2017 XCU §2.11.
 //
-// Go's runtime tells of SIGHUP and SIGINT alone and takes the others over. Shells
-// ignore SIGINT and SIGQUIT together, so one tells of the other.
+// Go's runtime tells of SIGHUP and SIGINT alone and takes the others over. Of those,
+// package start knows in programs that begin there. In others one is guessed: shells
+// ignore SIGINT and SIGQUIT together.
 func heeded(signals ...os.Signal) []os.Signal {
 	background := signal.Ignored(syscall.SIGINT)
 	if background {
