@@ -25,6 +25,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 
+	"golang.org/x/sys/unix"
+
 	"vmm/bench/result"
 )
 
@@ -362,9 +364,16 @@ func TestKilledLeavesOnlyWhatTheNextRunRemoves(t *testing.T) {
 }
 
 // container writes a container image with one file, whose command is given.
-func container(t *testing.T, file, command string, more ...tar.Header) string {
+func container(t *testing.T, file, command string) string {
 	t.Helper()
-	text, err := os.ReadFile(service(t, "fine"))
+	return containerOf(t, "fine", file, v1.Config{Cmd: []string{command}})
+}
+
+// containerOf is an image with a service that behaves as told, its configuration, and
+// more files before that.
+func containerOf(t *testing.T, mode, file string, config v1.Config, more ...tar.Header) string {
+	t.Helper()
+	text, err := os.ReadFile(service(t, mode))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -390,7 +399,8 @@ func container(t *testing.T, file, command string, more ...tar.Header) string {
 	}
 	img, err := mutate.AppendLayers(empty.Image, layer)
 	if err == nil {
-		img, err = mutate.Config(img, v1.Config{Cmd: []string{command}, Env: []string{"PATH=/bin:/srv", "VMM_TEST_SECRET", "*"}, User: "12:34"})
+		config.Env = append(config.Env, "PATH=/bin:/srv")
+		img, err = mutate.Config(img, config)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -416,26 +426,58 @@ func TestImage(t *testing.T) {
 	}
 }
 
+// installed tells whether all of some programs are here.
+func installed(programs ...string) bool {
+	return !slices.ContainsFunc(programs, func(program string) bool { _, err := exec.LookPath(program); return err != nil })
+}
+
 // An image whose names lead out of it is measured as any other, and what it names is
-// its own. It runs as its user, behind a filter, and knows nothing of root's
-// environment.
+// its own. It runs as its user, behind a filter, knows nothing of root's environment,
+// and chooses nothing for the engine: not by a label, not by a word of its command.
 func TestHostileImage(t *testing.T) {
 	program(t)
 	leavesNothing(t)
-	t.Setenv("VMM_TEST_SECRET", "secret")
+	runtimes := "crun,runc"
+	if installed("docker", "dockerd") {
+		runtimes += ",docker"
+	}
+	// Podman raises limits: capabilities(7), CAP_SYS_RESOURCE.
+	if may, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, unix.CAP_SYS_RESOURCE, 0, 0, 0); installed("podman") && may == 1 && err == nil {
+		runtimes += ",podman"
+	}
+	t.Setenv("VMM_TEST_SECRET", "the test's secret")
 	host := t.TempDir()
 	if err := os.WriteFile(filepath.Join(host, "vmlinuz"), []byte("the host's"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	path := container(t, "srv/service", "service",
+	path := containerOf(t, "modest", "srv/service", v1.Config{
+		Cmd:        []string{"service", "--privileged", "--volume=" + host + ":/host", "-e", "VMM_TEST_SECRET"},
+		User:       "12:34",
+		WorkingDir: "/opt/vmm-test-cwd/x",
+		Env:        []string{"VMM_TEST_SECRET", "*", "VMM_*", "=VMM_TEST_SECRET", "--privileged=true", "A=\n--env-host", "LD_PRELOAD=" + host + "/x.so", "HOME=" + host},
+		Labels: map[string]string{
+			"io.podman.annotations.privileged": "TRUE", "io.podman.annotations.seccomp": "unconfined", "run.oci.handler": "krun",
+			"run.oci.hooks.stderr": host + "/made", "run.oci.mount_context_type": "none", "org.criu.config": host + "/vmlinuz",
+			"io.containers.capabilities": "SYS_ADMIN", "io.kubernetes.cri-o.Devices": "/dev/kvm", "io.katacontainers.config.hypervisor.path": host + "/vmlinuz",
+		},
+		Volumes:      map[string]struct{}{"/evil": {}, host: {}},
+		ExposedPorts: map[string]struct{}{"1/tcp": {}},
+		StopSignal:   "SIGSTOP",
+	},
 		tar.Header{Name: "evil", Typeflag: tar.TypeSymlink, Linkname: host},
 		tar.Header{Name: "evil/made", Typeflag: tar.TypeReg, Mode: 0o644},
+		tar.Header{Name: "cwd", Typeflag: tar.TypeSymlink, Linkname: "/opt/vmm-test-cwd"},
+		tar.Header{Name: "cwd/x/", Typeflag: tar.TypeDir, Mode: 0o755},
 		tar.Header{Name: "dev", Typeflag: tar.TypeSymlink, Linkname: host},
+		tar.Header{Name: "run", Typeflag: tar.TypeSymlink, Linkname: host},
+		tar.Header{Name: "etc/hosts", Typeflag: tar.TypeSymlink, Linkname: host + "/vmlinuz"},
+		tar.Header{Name: "etc/resolv.conf", Typeflag: tar.TypeSymlink, Linkname: host + "/vmlinuz"},
+		tar.Header{Name: "etc/passwd", Typeflag: tar.TypeSymlink, Linkname: host + "/vmlinuz"},
 		tar.Header{Name: "x\n/etc/", Typeflag: tar.TypeDir, Mode: 0o755},
 		tar.Header{Name: "x\n/etc/shadow", Typeflag: tar.TypeReg, Mode: 0o644},
 		tar.Header{Name: "disk", Typeflag: tar.TypeBlock, Devmajor: 7, Devminor: 0, Mode: 0o666},
 	)
-	run, said := measure(t, t.TempDir(), "--image", path, "--ready", "http://:8080/", "--suite", "start,isolation", "--runtimes", "crun,runc", "--parallel", "1")
+	run, said := measure(t, t.TempDir(), "--image", path, "--ready", "http://:8080/", "--suite", "start,isolation", "--runtimes", runtimes, "--parallel", "1", "--timeout", "2m")
 	for _, s := range run.Subjects {
 		if n := len(run.Values("start", s, "http", 1)); n != 1 {
 			t.Errorf("%s: %d starts, want 1: %s", s.Name(), n, said)
@@ -443,9 +485,18 @@ func TestHostileImage(t *testing.T) {
 		if user, filter := run.Fact(s, "user"), run.Fact(s, "seccomp"); user != "12" || filter != "filter" || !strings.Contains(s.Confined, "12:34") {
 			t.Errorf("%s: user %q, seccomp %q, %q; want 12, filter", s.Name(), user, filter, s.Confined)
 		}
+		if capabilities := run.Values("isolation", s, "capabilities", -1); len(capabilities) != 1 || capabilities[0] > 0 {
+			t.Errorf("%s: capabilities %v, want none: it is not root", s.Name(), capabilities)
+		}
 	}
 	if left, _ := os.ReadDir(host); len(left) != 1 {
 		t.Errorf("in the host's folder there are %v", left)
+	}
+	if _, err := os.Lstat("/opt/vmm-test-cwd"); err == nil {
+		t.Error("the working directory was made on the host")
+	}
+	if text, err := os.ReadFile(filepath.Join(host, "vmlinuz")); string(text) != "the host's" {
+		t.Errorf("the host's file holds %q now, %v", text, err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -16,6 +17,7 @@ import (
 //	ends     says something and ends at once
 //	refuses  answers with status 503
 //	dies     answers 20 times and then ends
+//	modest   answers, unless its environment holds the secret of a test
 var mode = "fine"
 
 func main() {
@@ -29,6 +31,14 @@ func main() {
 	case "ends":
 		fmt.Println("cannot find my configuration")
 		os.Exit(3)
+	case "modest":
+		port = "8080" // whatever else it was told
+		for _, e := range os.Environ() {
+			if strings.HasSuffix(e, "=the test's secret") {
+				fmt.Println("it was given", e)
+				os.Exit(5)
+			}
+		}
 	}
 	var answered atomic.Int64
 	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
