@@ -177,6 +177,26 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// A folder with so many files that mke2fs would take hours is refused before it begins.
+func TestFlatFolder(t *testing.T) {
+	var entries []entry
+	name := strings.Repeat("n", 200)
+	for i := range 35_000 {
+		entries = append(entries, file(fmt.Sprintf("wide/%s%d", name, i), "", 0))
+	}
+	path := filepath.Join(t.TempDir(), "flat.tar")
+	if err := os.WriteFile(path, archive(t, entries...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c := Config{From: Tar, Path: path, Output: filepath.Join(t.TempDir(), "image"), Log: testWriter{t}}
+	if err := Build(context.Background(), c); err == nil || !strings.Contains(err.Error(), "/wide most, that mke2fs would take too long") {
+		t.Errorf("%v; want that it takes too long", err)
+	}
+	if left, _ := filepath.Glob(filepath.Dir(c.Output) + "/*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 // deepByLinks is an archive in which each link leads as deep as a name may into what
 // the one before has led to.
 func deepByLinks() []entry {

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vmm/image/tree"
+	"vmm/untrusted"
 )
 
 // Source is what an image is made from.
@@ -272,11 +273,22 @@ const bytesPerInode = 8192
 // inodeSize is the size of an inode, in bytes.
 const inodeSize = 256
 
+// maxSearch bounds the time that mke2fs takes to find a place for each name in its
+// folder: 60 million blocks take it some five minutes. A folder with maxFlat files
+// whose names have a dozen letters takes as much.
+const (
+	maxSearch = 60_000_000
+	maxFlat   = 100_000
+)
+
 // makeFS makes the file system with the files of a tree.
 func (c *Config) makeFS(ctx context.Context, t *tree.Tree, work string) error {
 	usage, err := t.Finish()
 	if err != nil {
 		return err
+	}
+	if usage.Search > maxSearch {
+		return fmt.Errorf("its folders hold so many files, /%s most, that mke2fs would take too long: for each file it looks through all of its folder; have at most about %d files in one, or fewer in each of several", untrusted.Text(usage.Widest), maxFlat)
 	}
 	inodes := usage.Inodes + usage.Inodes/4 + 1024
 	size := int64(c.Size)

@@ -44,8 +44,8 @@ SOURCE is where the files come from:
 Kernels and initial RAM disks in the image's /boot are copied to FILE.boot/. What
 is in an archive or container image leads to no file of this host: its links are
 those of the image. At most four million files, 1 TiB and folders 256 deep are
-taken. A folder with tens of thousands of files takes long: mke2fs looks through
-all of it for each.`,
+taken. A folder with tens of thousands of files takes minutes, for mke2fs looks
+through all of it for each, and one with more than about 100,000 is refused.`,
 		Example: `  vmm image build --from debian --package openssh-server -o debian.img
   vmm boot --kernel debian.img.boot/vmlinuz-* --initrd debian.img.boot/initrd.img-* --rootfs debian.img
   vmm image build --from dir rootfs/ --size 2G -o rootfs.img

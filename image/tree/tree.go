@@ -27,6 +27,9 @@ const (
 	MaxFiles = 4 << 20 // links counted for each name
 	MaxBytes = 1 << 40 // of all files together, holes included
 	MaxDepth = 256     // folders in each other
+
+	maxCleared    = 4 * MaxFiles // names in folders of which layers remove something
+	maxAttributes = 64 << 20     // bytes of extended attributes that are kept here
 )
 
 // Tree is a folder with the files of an image.
@@ -36,8 +39,11 @@ type Tree struct {
 	top    inode
 	native bool // owners, devices and so on are those of the host's files
 	meta   map[inode]meta
-	files  int
-	bytes  int64
+
+	files      int
+	bytes      int64
+	cleared    int
+	attributes int
 
 	name string // of the folder that was looked up last
 	last int    // its descriptor; -1 for none

@@ -3,6 +3,7 @@ package tree
 import (
 	"archive/tar"
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -34,7 +35,7 @@ func archive(t *testing.T, entries ...tar.Header) io.Reader {
 	w := tar.NewWriter(&b)
 	for _, h := range entries {
 		text := h.PAXRecords["text"]
-		h.PAXRecords = nil
+		delete(h.PAXRecords, "text")
 		if err := w.WriteHeader(&h); err != nil {
 			t.Fatal(err)
 		}
@@ -232,6 +233,58 @@ func TestUsage(t *testing.T) {
 	if u.Inodes != 6 || u.Bytes < 16<<10 || u.Bytes > 64<<10 {
 		t.Errorf("%+v: want 6 inodes, and no room for holes", u)
 	}
+}
+
+// What mke2fs looks through grows with the square of what is in one folder.
+func TestUsageOfWideFolders(t *testing.T) {
+	var entries []tar.Header
+	name := strings.Repeat("n", 97) // 108 bytes in a folder: 37 to a block
+	for i := range 100 {
+		entries = append(entries, reg(fmt.Sprintf("wide/%s%03d", name, i), ""))
+	}
+	u, err := unpacked(t, Archive{}, entries).Finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u.Search != 100*3+1 || u.Widest != "wide" {
+		t.Errorf("%+v: want 301 blocks, of wide most", u)
+	}
+}
+
+// An archive is refused before what it brings takes the host's memory, or hours.
+func TestLimits(t *testing.T) {
+	var many []tar.Header
+	for i := range 20 {
+		many = append(many, reg(fmt.Sprint(i), ""))
+	}
+	hide := append(slices.Clone(many), slices.Repeat([]tar.Header{reg(".wh..wh..opq", "")}, 3)...)
+	tests := map[string]struct {
+		nearly  func(*Tree) // takes the tree to where the limit is near
+		entries []tar.Header
+		want    string
+	}{
+		"files":          {func(t *Tree) { t.files = MaxFiles - 10 }, many, "more than 4194304 files"},
+		"no files":       {func(t *Tree) { t.files = MaxFiles - 10 }, slices.Repeat([]tar.Header{reg(".wh.gone", "")}, 20), "more than 4194304 files"},
+		"bytes":          {func(t *Tree) { t.bytes = MaxBytes - 10 }, []tar.Header{reg("a", "twelve bytes")}, "more than 1024 GiB"},
+		"hidden folders": {func(t *Tree) { t.cleared = maxCleared - 50 }, hide, "looking at more than"},
+		"attributes":     {func(t *Tree) { t.attributes = maxAttributes - 10 }, []tar.Header{withAttribute("a", "security.x", "twelve bytes")}, "extended attributes"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			files := unpacked(t, Archive{})
+			files.native = false // attributes are kept here
+			tt.nearly(files)
+			if err := files.Unpack(archive(t, tt.entries...), Archive{Layer: true}); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func withAttribute(name, attribute, value string) tar.Header {
+	h := reg(name, "")
+	h.PAXRecords = map[string]string{paxXattr + attribute: value}
+	return h
 }
 
 // What is mounted on is a folder, whatever the image has there.

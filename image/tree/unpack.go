@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"os"
 	"path"
@@ -25,7 +26,7 @@ type Archive struct {
 // Unpack adds the files of a tar archive to the tree, or replaces those that are
 // there. It reads r to its end. After an error the tree is of no use.
 func (t *Tree) Unpack(r io.Reader, a Archive) error {
-	archive, fresh := tar.NewReader(r), map[string]bool{}
+	archive, fresh := tar.NewReader(r), newNames()
 	for {
 		h, err := archive.Next()
 		if err == io.EOF {
@@ -44,6 +45,21 @@ func (t *Tree) Unpack(r io.Reader, a Archive) error {
 	}
 }
 
+// names is a set of names. It keeps a hash of each alone: names may be long.
+type names struct {
+	seed   maphash.Seed
+	hashes map[uint64]struct{}
+}
+
+func newNames() names { return names{maphash.MakeSeed(), map[uint64]struct{}{}} }
+
+func (n names) add(name string) { n.hashes[maphash.String(n.seed, name)] = struct{}{} }
+
+func (n names) has(name string) bool {
+	_, ok := n.hashes[maphash.String(n.seed, name)]
+	return ok
+}
+
 // The names with which a layer removes.
 const (
 	whiteout = ".wh."         // and the name of what is gone
@@ -52,7 +68,10 @@ const (
 
 // add adds what an entry of an archive describes. Fresh are the names that the
 // archive has brought, for a layer.
-func (t *Tree) add(h *tar.Header, contents io.Reader, layer bool, fresh map[string]bool) error {
+func (t *Tree) add(h *tar.Header, contents io.Reader, layer bool, fresh names) error {
+	if err := t.count(h.Size); err != nil {
+		return err
+	}
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
@@ -73,18 +92,15 @@ func (t *Tree) add(h *tar.Header, contents io.Reader, layer bool, fresh map[stri
 		if gone, ok := strings.CutPrefix(base, whiteout); ok {
 			return t.whiteout(in, dir, gone, base == opaque, fresh)
 		}
-		for n := name; n != "." && !fresh[n]; n = path.Dir(n) {
-			fresh[n] = true
+		for n := name; n != "." && !fresh.has(n); n = path.Dir(n) {
+			fresh.add(n)
 		}
-	}
-	if err := t.count(h.Size); err != nil {
-		return err
 	}
 	return t.create(in, base, h, contents)
 }
 
 // whiteout removes what layers below have, and this one has not.
-func (t *Tree) whiteout(in int, dir, gone string, all bool, fresh map[string]bool) error {
+func (t *Tree) whiteout(in int, dir, gone string, all bool, fresh names) error {
 	switch {
 	case all:
 		return t.clearFolder(in, dir, fresh)
@@ -92,7 +108,7 @@ func (t *Tree) whiteout(in int, dir, gone string, all bool, fresh map[string]boo
 		return nil
 	case gone == "" || gone == "." || gone == "..":
 		return errors.New("it names nothing that could be gone")
-	case fresh[path.Join(dir, gone)]: // what is new of it stays
+	case fresh.has(path.Join(dir, gone)): // what is new of it stays
 		f, err := openFolder(in, gone)
 		if err != nil {
 			return nil
@@ -115,7 +131,7 @@ func (t *Tree) removeIn(dir, name string) error {
 }
 
 // clearFolder removes what is in a folder, apart from what is fresh.
-func (t *Tree) clearFolder(in int, dir string, fresh map[string]bool) error {
+func (t *Tree) clearFolder(in int, dir string, fresh names) error {
 	f, err := openFolder(in, ".")
 	if err != nil {
 		return err
@@ -125,11 +141,14 @@ func (t *Tree) clearFolder(in int, dir string, fresh map[string]bool) error {
 	if err != nil {
 		return err
 	}
+	if t.cleared += len(names); t.cleared > maxCleared {
+		return fmt.Errorf("what is removed of the layers below takes looking at more than %d files", maxCleared)
+	}
 	defer t.forget()
 	for _, n := range names {
 		at := path.Join(dir, n)
 		var err error
-		if !fresh[at] {
+		if !fresh.has(at) {
 			err = t.removeAt(int(f.Fd()), n)
 		} else if sub, openErr := openFolder(int(f.Fd()), n); openErr == nil {
 			err = t.clearFolder(int(sub.Fd()), at, fresh)
@@ -311,6 +330,9 @@ func (t *Tree) describe(in int, name string, id inode, mode uint32, h *tar.Heade
 				m.xattrs = map[string]string{}
 			}
 			m.xattrs[attribute] = value
+			if t.attributes += len(attribute) + len(value); t.attributes > maxAttributes {
+				return fmt.Errorf("more than %d MiB of extended attributes that only root may set", maxAttributes>>20)
+			}
 			continue
 		}
 		// Lsetxattr has no form with a descriptor and a name.

@@ -47,10 +47,11 @@ func (f *file) target() (string, error) { return readlink(f.in, f.name) }
 // walk visits the root and all that is below it, a folder before what is in it,
 // names in order.
 func (t *Tree) walk(visit func(*file) error) error {
-	return t.walkFrom(t.root, ".", "", 0, visit)
+	return t.walkFrom(t.root, ".", "", 0, visit, func(string, []string) {})
 }
 
-func (t *Tree) walkFrom(in int, name, path string, depth int, visit func(*file) error) error {
+// walkFrom is walk from a file on. Filled is called with what is in each folder.
+func (t *Tree) walkFrom(in int, name, path string, depth int, visit func(*file) error, filled func(path string, names []string)) error {
 	f := &file{path: path, in: in, name: name}
 	if err := unix.Fstatat(in, name, &f.Stat_t, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return &os.PathError{Op: "stat", Path: path, Err: err}
@@ -77,12 +78,13 @@ func (t *Tree) walkFrom(in int, name, path string, depth int, visit func(*file) 
 		return err
 	}
 	slices.Sort(names)
+	filled(path, names)
 	for _, n := range names {
 		below := n
 		if path != "" {
 			below = path + "/" + n
 		}
-		if err := t.walkFrom(int(dir.Fd()), n, below, depth+1, visit); err != nil {
+		if err := t.walkFrom(int(dir.Fd()), n, below, depth+1, visit, filled); err != nil {
 			return err
 		}
 	}
@@ -93,6 +95,10 @@ func (t *Tree) walkFrom(in int, name, path string, depth int, visit func(*file) 
 type Usage struct {
 	Inodes int64
 	Bytes  int64 // in blocks of 4096
+	// Search is how many blocks of folders are looked through when each name is
+	// added to its folder after one look at all that are there.
+	Search int64
+	Widest string // the folder that has most of that
 }
 
 // blockSize is that of the file systems that are made.
@@ -100,14 +106,28 @@ const blockSize = 4096
 
 func blocks(n int64) int64 { return (n + blockSize - 1) / blockSize }
 
+// entrySize is the room that a name takes in a folder of a file system, in bytes.
+func entrySize(name string) int64 { return 8 + (int64(len(name))+3)&^3 }
+
 // Finish completes the tree, to which nothing is added any more, and says what it
 // needs.
 func (t *Tree) Finish() (Usage, error) {
 	var u Usage
 	links := map[inode]bool{} // that were counted
 	var names int64           // bytes of them, as in a folder
-	err := t.walk(func(f *file) error {
-		names += 8 + int64(len(f.name)) + 3
+	var widest int64
+	filled := func(path string, list []string) {
+		var size int64
+		for _, n := range list {
+			size += entrySize(n)
+		}
+		names += size
+		search := int64(len(list)) * blocks(size)
+		if u.Search += search; search > widest {
+			u.Widest, widest = path, search
+		}
+	}
+	err := t.walkFrom(t.root, ".", "", 0, func(f *file) error {
 		id := inodeOf(&f.Stat_t)
 		if f.Nlink > 1 && f.kind() != unix.S_IFDIR {
 			if links[id] {
@@ -132,7 +152,7 @@ func (t *Tree) Finish() (Usage, error) {
 			}
 		}
 		return nil
-	})
+	}, filled)
 	u.Bytes += 2 * blocks(names) * blockSize // its blocks are never quite full
 	return u, err
 }
