@@ -1,5 +1,5 @@
 // Package uring has many reads and writes of files under way at once, with one
-// thread: io_uring, of Linux 5.8 and later. See io_uring(7).
+// thread: io_uring, of Linux 5.10 and later. See io_uring(7).
 //
 // Some hosts and container runtimes forbid io_uring; New fails there, and its
 // user goes on without.
@@ -40,8 +40,13 @@ const (
 	opWritev = 2
 	opRead   = 22
 
+	setupDisabled     = 1 << 6
 	featureSingleMmap = 1 << 0
 	enterGetEvents    = 1 << 0
+
+	registerRestrictions = 11
+	registerEnable       = 12
+	restrictOp           = 1
 
 	mapRings    = 0
 	mapRequests = 0x1000_0000
@@ -86,16 +91,29 @@ type answer struct {
 	flags  uint32
 }
 
-// New returns a ring for at most n requests under way. wake is an eventfd, for
-// which Wait can wait too: see Arm.
-func New(n int, wake int) (*Ring, error) {
-	var p params
+// restriction is struct io_uring_restriction: an operation that a ring takes.
+type restriction struct {
+	kind uint16
+	op   uint8
+	_    uint8
+	_    [3]uint32
+}
+
+// operations are all that a ring takes, whoever gets hold of it: io_uring has
+// counterparts of many system calls, which no filter of system calls sees.
+var operations = []restriction{
+	{kind: restrictOp, op: opReadv}, {kind: restrictOp, op: opWritev}, {kind: restrictOp, op: opRead},
+}
+
+// New returns a ring for at most n requests under way.
+func New(n int) (*Ring, error) {
+	p := params{flags: setupDisabled}
 	// One more, for the eventfd.
 	fd, err := setup(uint32(n+1), &p)
 	if err != nil {
 		return nil, fmt.Errorf("io_uring_setup: %w", err)
 	}
-	r := &Ring{fd: fd, wake: wake, limit: n}
+	r := &Ring{fd: fd, wake: -1, limit: n}
 	if p.features&featureSingleMmap == 0 {
 		r.Close()
 		return nil, fmt.Errorf("io_uring: %w: this kernel's is an early one", unix.EOPNOTSUPP)
@@ -104,8 +122,15 @@ func New(n int, wake int) (*Ring, error) {
 		r.Close()
 		return nil, fmt.Errorf("io_uring: %w", err)
 	}
+	if err := r.restrict(); err != nil {
+		r.Close()
+		return nil, fmt.Errorf("io_uring_register: %w; rings with restrictions are in Linux 5.10 and later", err)
+	}
 	return r, nil
 }
+
+// Watch has Wait wait for an eventfd as well, once it is armed: see Arm.
+func (r *Ring) Watch(eventfd int) { r.wake = eventfd }
 
 // Read starts to read into v from an offset of a file, Write to write. Wait says
 // how it went, under the token. The vector and its memory must stay as they are

@@ -21,10 +21,11 @@ func newRing(t *testing.T, n int) (*Ring, int) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(wake) })
-	r, err := New(n, wake)
+	r, err := New(n)
 	if err != nil {
 		t.Skip(err)
 	}
+	r.Watch(wake)
 	t.Cleanup(r.Close)
 	return r, wake
 }

@@ -24,6 +24,18 @@ func enter(fd int, started, wanted, flags uint32) error {
 	return nil
 }
 
+// restrict has the ring take operations alone, and starts it.
+func (r *Ring) restrict() error {
+	_, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), registerRestrictions, uintptr(unsafe.Pointer(&operations[0])), uintptr(len(operations)), 0, 0)
+	if errno == 0 {
+		_, _, errno = unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), registerEnable, 0, 0, 0, 0)
+	}
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
 // mapMemory maps what is shared with the kernel.
 func (r *Ring) mapMemory(p *params) (err error) {
 	size := max(p.sqArray+4*p.sqEntries, p.cqAnswers+p.cqEntries*uint32(unsafe.Sizeof(answer{})))

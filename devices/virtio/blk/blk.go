@@ -12,6 +12,7 @@ import (
 
 	"vmm/devices/virtio"
 	"vmm/memory"
+	"vmm/uring"
 )
 
 var le = binary.LittleEndian
@@ -99,6 +100,9 @@ type Device struct {
 	iops   *limiter
 	bytes  *limiter
 
+	rings  []*uring.Ring // of the queues; those that are missing have none
+	noRing error         // why they are missing
+
 	reported sync.Map // errors of the image that the user has been told
 
 	// From Activate to Reset:
@@ -155,6 +159,7 @@ func New(c Config) (*Device, error) {
 	le.PutUint32(d.space[48:], maxRangeSectors)
 	le.PutUint32(d.space[52:], maxRanges)
 	d.space[56] = 1 // zeroing may free storage
+	d.addRings()
 	return d, nil
 }
 
@@ -182,9 +187,16 @@ func (d *Device) Activate(env *virtio.Env) error {
 		}
 	}
 	d.waiting = make(chan *request, room)
-	for _, q := range env.Queues {
+	if d.noRing != nil {
+		env.Log.Info("disk "+d.config.Name+": threads will wait for the storage", "reason", d.noRing)
+	}
+	for i, q := range env.Queues {
 		if q != nil {
 			s := &server{device: d, queue: q, room: int64(max(maxWeight/len(d.info.Queues), queueWeight))}
+			if i < len(d.rings) {
+				s.ring = d.rings[i]
+				s.ring.Watch(q.DoorbellFD())
+			}
 			d.workers = append(d.workers, virtio.StartLoop(q, s.loop))
 		}
 	}
@@ -215,6 +227,10 @@ func (d *Device) Quiesce() {
 
 // Close implements virtio.Device.
 func (d *Device) Close() error {
+	for _, r := range d.rings {
+		r.Close()
+	}
+	d.rings = nil
 	if d.config.Close == nil {
 		return nil
 	}

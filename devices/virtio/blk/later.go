@@ -36,9 +36,6 @@ func (s *server) loop() {
 		case !stopping:
 			q.AwaitDoorbell()
 		default:
-			if s.ring != nil {
-				s.ring.Close()
-			}
 			return
 		}
 	}
@@ -57,11 +54,10 @@ func (s *server) later(r *request) {
 
 // start has the ring move the next part of a request's data, if it can.
 func (s *server) start(r *request) bool {
-	file, ok := s.device.config.Image.(filed)
-	limited := s.device.iops != nil || s.device.bytes != nil
-	if !ok || len(r.data) == 0 || limited || !s.needRing() {
+	if s.ring == nil || len(r.data) == 0 {
 		return false
 	}
+	file := s.device.config.Image.(filed) // or there is no ring
 	r.next()
 	fd, ok := file.File(&r.vector, r.off, r.kind == typeOut)
 	switch {
@@ -76,16 +72,21 @@ func (s *server) start(r *request) bool {
 	}
 }
 
-// needRing makes the ring when it is needed first.
-func (s *server) needRing() bool {
-	if s.ring == nil && !s.noRing {
-		var err error
-		if s.ring, err = uring.New(s.queue.Size(), s.queue.DoorbellFD()); err != nil {
-			s.device.env.Log.Info("disk "+s.device.config.Name+": threads will wait for the storage", "reason", err)
-			s.noRing = true
-		}
+// addRings makes a ring for each queue where one is of use: while rings can still be
+// made, before the process is caged. They take no requests but those for which they
+// are here.
+func (d *Device) addRings() {
+	if _, ok := d.config.Image.(filed); !ok || d.iops != nil || d.bytes != nil {
+		return
 	}
-	return s.ring != nil
+	for range d.info.Queues {
+		ring, err := uring.New(queueSize)
+		if err != nil { // the others fail, too
+			d.noRing = err
+			return
+		}
+		d.rings = append(d.rings, ring)
+	}
 }
 
 // done ends what a ring was to do, or goes on with the rest. What the ring did in

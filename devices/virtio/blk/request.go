@@ -71,8 +71,7 @@ type server struct {
 	device *Device
 	queue  *virtio.Queue
 	all    []*request  // by number
-	ring   *uring.Ring // nil before its first use
-	noRing bool        // the host has none
+	ring   *uring.Ring // nil: threads wait for the storage
 
 	room   int64        // that requests have
 	flying atomic.Int64 // what those that wait for the storage weigh
