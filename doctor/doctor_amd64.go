@@ -9,7 +9,7 @@ import (
 // Run examines the host. It takes a few tens of milliseconds and leaves
 // nothing behind.
 func Run() *Report {
-	r := &Report{Host: host()}
+	r := &Report{Host: host(), Sandbox: ownSandbox()}
 	system, err := kvm.Open()
 	if err != nil {
 		r.Problem, r.Fix = err.Error(), Fix(err)
@@ -86,13 +86,37 @@ func interprets(system *kvm.System) bool {
 // a guest's kernel, and says what that means and what to do; "" if it does not, or
 // if that can't be found out.
 func Interpreted() string {
+	p := NewProber()
+	defer p.Close()
+	return p.Interpreted()
+}
+
+// Prober measures this host at a time when it can open no device any more.
+type Prober struct{ system *kvm.System } // nil: there is no KVM
+
+// NewProber opens what a Prober needs.
+func NewProber() *Prober {
 	system, err := kvm.Open()
 	if err != nil {
+		return &Prober{}
+	}
+	return &Prober{system}
+}
+
+// Close lets go of it.
+func (p *Prober) Close() {
+	if p.system != nil {
+		p.system.Close()
+	}
+}
+
+// Interpreted is the function of that name.
+func (p *Prober) Interpreted() string {
+	if p.system == nil {
 		return ""
 	}
-	defer system.Close()
 	found := make(chan bool)
-	go func() { found <- interprets(system) }() // on a thread that ends with it
+	go func() { found <- interprets(p.system) }() // on a thread that ends with it
 	if !<-found {
 		return ""
 	}

@@ -19,6 +19,18 @@ func Run() *Report {
 // Interpreted has nothing to say of this architecture.
 func Interpreted() string { return "" }
 
+// Prober measures nothing.
+type Prober struct{}
+
+// NewProber returns one.
+func NewProber() *Prober { return &Prober{} }
+
+// Close does nothing.
+func (*Prober) Close() {}
+
+// Interpreted has nothing to say of this architecture.
+func (*Prober) Interpreted() string { return "" }
+
 // DebugProbes says that this architecture is not supported.
 func DebugProbes() (Probes, error) {
 	return Probes{}, errors.New("vmm does not run guests on " + runtime.GOARCH + " yet; use an x86-64 host")

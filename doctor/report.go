@@ -27,6 +27,19 @@ type Report struct {
 	Limits       Limits       `json:"limits"`
 	Probes       Probes       `json:"probes"`
 	Speed        Speed        `json:"speed"`
+	Sandbox      Sandbox      `json:"sandbox"`
+}
+
+// Sandbox is what the sandbox around vmm can be on this host.
+type Sandbox struct {
+	Whole bool `json:"whole"` // all of its layers
+	// Seccomp: there are filters of system calls. Landlock is the version of the
+	// rules about files; 0 for none.
+	Seccomp  bool `json:"seccomp"`
+	Landlock int  `json:"landlock"`
+	// Missing says which layers are missing, and why; Notes what others lack.
+	Missing []string `json:"missing,omitempty"`
+	Notes   []string `json:"notes,omitempty"`
 }
 
 // Host is the machine and its KVM module.
@@ -114,6 +127,7 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 	line("this host is", "%s", where)
 	line("kernel", "%s", r.Host.Kernel)
 	line("KVM module", "%s", r.Host.Module)
+	r.Sandbox.write(line)
 	if r.APIVersion != 0 {
 		line("/dev/kvm", "version %d of the interface", r.APIVersion)
 		r.writeDetails(line)

@@ -98,6 +98,15 @@ func (m *Machine) Close() error {
 	return errors.Join(errs...)
 }
 
+// Settle waits until all that New has begun is done: a kernel that was unpacked may
+// be on its way to the cache. From then on the machine opens no file by its name,
+// but in the folders that it shares.
+func (m *Machine) Settle() {
+	if m.settle != nil {
+		m.settle()
+	}
+}
+
 // Ended is closed when the machine has begun to end, by the guest's will or
 // another's. Run returns when its vCPUs have left the guest.
 func (m *Machine) Ended() <-chan struct{} { return m.stopped }

@@ -87,6 +87,9 @@ func SupportedCPUID() ([]cpuid.Leaf, error) {
 	return leaves(entries), err
 }
 
+// SupportedCPUID is what it said when the machine was made.
+func (m *Machine) SupportedCPUID() []cpuid.Leaf { return m.supported }
+
 func leaves(entries []kvm.CPUIDEntry) []cpuid.Leaf {
 	var all []cpuid.Leaf
 	for _, e := range entries {

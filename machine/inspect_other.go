@@ -45,6 +45,9 @@ func (m *Machine) CPUID(int) ([]cpuid.Leaf, error) { return nil, errArchitecture
 // SupportedCPUID is what KVM says that CPUID may say in a guest.
 func SupportedCPUID() ([]cpuid.Leaf, error) { return nil, errArchitecture() }
 
+// SupportedCPUID is what it said when the machine was made.
+func (m *Machine) SupportedCPUID() []cpuid.Leaf { return m.supported }
+
 // KernelSymbols are the symbols of the guest's Linux kernel.
 func (m *Machine) KernelSymbols(context.Context) (*kallsyms.Table, error) {
 	return nil, errArchitecture()

@@ -28,6 +28,12 @@ func (m *Machine) load(cfg Config) *kernel {
 		k.err = m.loadKernel(cfg, k)
 		m.log.Debug("kernel and initrd in memory", "took", time.Since(start))
 	}()
+	m.settle = func() {
+		<-k.done
+		if k.cache != nil {
+			k.cache.Wait()
+		}
+	}
 	// Memory is not taken away before that has ended.
 	m.closers = append(m.closers, func() error {
 		<-k.done

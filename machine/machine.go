@@ -9,6 +9,7 @@ import (
 
 	"vmm/boot"
 	"vmm/boot/acpi"
+	"vmm/cpuid"
 	"vmm/devices"
 	"vmm/devices/i8042"
 	"vmm/devices/pci"
@@ -29,6 +30,8 @@ type Machine struct {
 	mmio   devices.Bus
 	cpus   []*cpu
 
+	supported []cpuid.Leaf // what CPUID may say here
+
 	pci       *pci.Root   // nil without
 	routes    routes      // of interrupts, to the guest
 	described []acpi.Term // devices that the firmware tells of
@@ -44,6 +47,7 @@ type Machine struct {
 	linux bool       // the kernel is known to be Linux
 	entry boot.Entry // how the guest begins, and what lies where then
 
+	settle     func()         // see Settle
 	closers    []func() error // in the order of construction
 	parts      []part         // devices, which stop before those
 	unfinished unfinished     // parts that are stopping

@@ -276,6 +276,7 @@ func (m *Machine) addProcessors(supported func() ([]kvm.CPUIDEntry, error), n in
 	if err != nil {
 		return err
 	}
+	m.supported = leaves(cpuid)
 	synced, err := m.vm.CheckExtension(kvm.CapSyncRegs)
 	if err != nil {
 		return err

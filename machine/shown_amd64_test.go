@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"os"
 	"strings"
 	"testing"
 )
@@ -82,7 +83,10 @@ func TestLook(t *testing.T) {
 	if _, err := m.Rings("virtio-none", 0); err == nil {
 		t.Error("a device that is not there is shown")
 	}
-	ram, err := m.Touched()
+	pagemap, err := os.Open("/proc/self/pagemap")
+	must(t, err)
+	defer pagemap.Close()
+	ram, err := m.Touched(pagemap)
 	must(t, err)
 	if len(ram) != 1 || ram[0].Size != 64<<20 || ram[0].Touched == 0 || ram[0].Touched >= ram[0].Size || len(ram[0].Contents) == 0 {
 		t.Errorf("%+v", ram)

@@ -1,6 +1,8 @@
 package machine
 
 import (
+	"io"
+
 	"vmm/memory"
 	"vmm/trace"
 )
@@ -24,8 +26,8 @@ type Touched struct {
 }
 
 // Touched looks at all of RAM, a region at a time. It takes the host some 20 ns a
-// page.
-func (m *Machine) Touched() ([]Touched, error) {
+// page. pagemap is /proc/self/pagemap.
+func (m *Machine) Touched(pagemap io.ReaderAt) ([]Touched, error) {
 	var all []Touched
 	places := m.entry.Places()
 	for _, r := range m.memory.Regions() {
@@ -33,7 +35,7 @@ func (m *Machine) Touched() ([]Touched, error) {
 		for r.Size/cell > maxCells {
 			cell *= 2
 		}
-		t, err := m.touched(r.Range, cell)
+		t, err := m.touched(pagemap, r.Range, cell)
 		if err != nil {
 			return nil, err
 		}
@@ -42,7 +44,7 @@ func (m *Machine) Touched() ([]Touched, error) {
 				continue
 			}
 			start, end := p.Start&^(memory.PageSize-1), (p.End()+memory.PageSize-1)&^(memory.PageSize-1)
-			part, err := m.touched(memory.Range{Start: start, Size: min(end, r.End()) - start}, r.Size)
+			part, err := m.touched(pagemap, memory.Range{Start: start, Size: min(end, r.End()) - start}, r.Size)
 			if err != nil {
 				return nil, err
 			}
@@ -55,9 +57,9 @@ func (m *Machine) Touched() ([]Touched, error) {
 	return all, nil
 }
 
-func (m *Machine) touched(r memory.Range, cell uint64) (Touched, error) {
+func (m *Machine) touched(pagemap io.ReaderAt, r memory.Range, cell uint64) (Touched, error) {
 	t := Touched{Start: trace.Hex(r.Start), Size: r.Size, Cell: cell}
-	pages, err := m.memory.Resident(r.Start, r.Size, cell)
+	pages, err := m.memory.Resident(pagemap, r.Start, r.Size, cell)
 	for _, n := range pages {
 		t.Cells = append(t.Cells, uint64(n)*memory.PageSize)
 		t.Touched += uint64(n) * memory.PageSize

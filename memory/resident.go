@@ -3,7 +3,7 @@ package memory
 import (
 	"encoding/binary"
 	"fmt"
-	"os"
+	"io"
 )
 
 // Bits of an entry of /proc/PID/pagemap. Documentation/admin-guide/mm/pagemap.rst.
@@ -17,8 +17,8 @@ const (
 // bytes of it, how many of its pages have memory of the host's behind them: those
 // that the guest, a device or the boot loader has touched, since the start or since
 // they were given back. The last piece may be shorter. All are multiples of
-// PageSize, and of one region.
-func (g *Guest) Resident(start, size, cell uint64) ([]uint32, error) {
+// PageSize, and of one region. pagemap is /proc/self/pagemap.
+func (g *Guest) Resident(pagemap io.ReaderAt, start, size, cell uint64) ([]uint32, error) {
 	if cell == 0 || start%PageSize != 0 || size%PageSize != 0 || cell%PageSize != 0 {
 		return nil, fmt.Errorf("guest memory: %#x+%#x in cells of %#x are not whole pages", start, size, cell)
 	}
@@ -31,17 +31,12 @@ func (g *Guest) Resident(start, size, cell uint64) ([]uint32, error) {
 	if host == 0 {
 		return nil, &RangeError{start, size}
 	}
-	f, err := os.Open("/proc/self/pagemap")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
 	counts := make([]uint32, (size+cell-1)/cell)
 	buffer := make([]byte, 64<<10)
 	pages := size / PageSize
 	for page := uint64(0); page < pages; {
 		part := buffer[:min(uint64(len(buffer)), (pages-page)*pagemapEntry)]
-		if _, err := f.ReadAt(part, int64((host/PageSize+page)*pagemapEntry)); err != nil {
+		if _, err := pagemap.ReadAt(part, int64((host/PageSize+page)*pagemapEntry)); err != nil {
 			return nil, fmt.Errorf("/proc/self/pagemap: %w", err)
 		}
 		for ; len(part) > 0; part = part[pagemapEntry:] {

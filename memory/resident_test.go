@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"os"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,6 +18,11 @@ func TestResident(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	pagemap, err := os.Open("/proc/self/pagemap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pagemap.Close()
 	for _, tt := range []struct {
 		start, size, cell uint64
 		want              []uint32
@@ -27,7 +33,7 @@ func TestResident(t *testing.T) {
 		{0, 0, PageSize, []uint32{}},
 		{1<<30 + 64<<20, 192 << 20, 64 << 20, nil},
 	} {
-		got, err := g.Resident(tt.start, tt.size, tt.cell)
+		got, err := g.Resident(pagemap, tt.start, tt.size, tt.cell)
 		if err != nil {
 			t.Errorf("%#x+%#x: %v", tt.start, tt.size, err)
 		}
@@ -42,7 +48,7 @@ func TestResident(t *testing.T) {
 		}
 	}
 	for _, bad := range [][3]uint64{{0, 65 * PageSize, PageSize}, {1, PageSize, PageSize}, {0, PageSize, 0}, {0, PageSize, 7}} {
-		if _, err := g.Resident(bad[0], bad[1], bad[2]); err == nil {
+		if _, err := g.Resident(pagemap, bad[0], bad[1], bad[2]); err == nil {
 			t.Errorf("%v: no error", bad)
 		}
 	}

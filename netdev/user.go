@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vmm/sandbox"
 	"vmm/tools"
 )
 
@@ -45,11 +46,19 @@ type UserConfig struct {
 	// 10.0.2.4 and at the addresses of the host's interfaces. Without any, the
 	// host is closed to the guest.
 	Loopback []PortRange
+	// Allow are addresses that the guest reaches though they are private, or of a
+	// link.
+	Allow []netip.Prefix
+	// Sandbox says how the process is caged; "" for sandbox.Auto.
+	Sandbox sandbox.Mode
 }
 
-// loopbackPrefix is in front of a range of ports among the arguments of
-// UserCommand; the others are forwards.
-const loopbackPrefix = "loopback:"
+// What is in front of an argument of UserCommand that is no forward.
+const (
+	loopbackPrefix = "loopback:"
+	allowPrefix    = "allow:"
+	sandboxPrefix  = "sandbox:"
+)
 
 // args are the arguments of UserCommand.
 func (c UserConfig) args() []string {
@@ -59,6 +68,12 @@ func (c UserConfig) args() []string {
 	}
 	for _, r := range c.Loopback {
 		args = append(args, loopbackPrefix+r.String())
+	}
+	for _, p := range c.Allow {
+		args = append(args, allowPrefix+p.String())
+	}
+	if c.Sandbox != "" {
+		args = append(args, sandboxPrefix+string(c.Sandbox))
 	}
 	return args
 }
@@ -73,6 +88,18 @@ func ParseUser(args []string) (UserConfig, error) {
 				return c, err
 			}
 			c.Loopback = append(c.Loopback, r)
+			continue
+		}
+		if addresses, ok := strings.CutPrefix(arg, allowPrefix); ok {
+			p, err := ParseAddresses(addresses)
+			if err != nil {
+				return c, err
+			}
+			c.Allow = append(c.Allow, p)
+			continue
+		}
+		if mode, ok := strings.CutPrefix(arg, sandboxPrefix); ok {
+			c.Sandbox = sandbox.Mode(mode)
 			continue
 		}
 		f, err := ParseForward(arg)
@@ -186,6 +213,18 @@ func (u *User) Close() error {
 
 // closeTimeout is how long a network may take to end.
 const closeTimeout = time.Second
+
+// ParseAddresses reads addresses of IPv4 as "192.168.0.0/16", or one as "10.1.2.3".
+func ParseAddresses(s string) (netip.Prefix, error) {
+	if ip, err := netip.ParseAddr(s); err == nil && ip.Is4() {
+		return netip.PrefixFrom(ip, 32), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil || !p.Addr().Is4() || p.Masked() != p {
+		return netip.Prefix{}, fmt.Errorf("%q are not addresses, such as 192.168.1.0/24 or 10.1.2.3", s)
+	}
+	return p, nil
+}
 
 // ParseForward reads a forward as "tcp:127.0.0.1:8080-:80".
 func ParseForward(s string) (Forward, error) {

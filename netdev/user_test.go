@@ -18,6 +18,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"vmm/sandbox"
 )
 
 func TestParseForward(t *testing.T) {
@@ -54,14 +56,29 @@ func TestParsePortRange(t *testing.T) {
 	}
 }
 
+func TestParseAddresses(t *testing.T) {
+	for s, want := range map[string]string{"192.168.1.0/24": "192.168.1.0/24", "10.1.2.3": "10.1.2.3/32", "0.0.0.0/0": "0.0.0.0/0"} {
+		if got, err := ParseAddresses(s); err != nil || got.String() != want {
+			t.Errorf("%s: %v, %v; want %s", s, got, err, want)
+		}
+	}
+	for _, s := range []string{"", "10", "10.1.2.3/8", "10.0.0.0/33", "::1", "fd00::/8", "host", "10.0.0.0/8,"} {
+		if got, err := ParseAddresses(s); err == nil {
+			t.Errorf("%q: %v", s, got)
+		}
+	}
+}
+
 // What a network is configured with reaches its process as it is.
 func TestUserArguments(t *testing.T) {
 	want := UserConfig{
 		Forwards: []Forward{{Host: netip.MustParseAddrPort("[::1]:8080"), Port: 80}, {UDP: true, Host: netip.MustParseAddrPort("0.0.0.0:53"), Port: 53}},
 		Loopback: []PortRange{{22, 22}, {8000, 8080}},
+		Allow:    []netip.Prefix{netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("10.1.2.3/32")},
+		Sandbox:  sandbox.Strict,
 	}
 	got, err := ParseUser(want.args())
-	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" || err != nil {
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" || err != nil {
 		t.Error(err, diff)
 	}
 }

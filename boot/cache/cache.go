@@ -77,10 +77,13 @@ func Open(dir string, limit int64, log *slog.Logger) (*Cache, error) {
 	return &Cache{dir: dir, fd: fd, shared: -1, limit: limit, log: log}, nil
 }
 
+// Wait waits until a kernel that is on its way to the disk is there.
+func (c *Cache) Wait() { c.writers.Wait() }
+
 // Close waits until what is being written has been, and takes back what this
 // process offered to share.
 func (c *Cache) Close() {
-	c.writers.Wait()
+	c.Wait()
 	for _, o := range c.offers {
 		_ = unix.Unlinkat(c.shared, o.note, 0) // or others find out by themselves
 		_ = unix.Close(o.fd)

@@ -15,7 +15,12 @@ import (
 	"vmm/devices/virtio/vsock"
 	"vmm/machine"
 	"vmm/memory"
+	"vmm/sandbox"
 )
+
+// defaultSandbox is the mode without --sandbox: another one in tests of a binary that
+// cannot be caged.
+var defaultSandbox = sandbox.Auto
 
 // bootFlags are the flags of "vmm boot", as typed.
 type bootFlags struct {
@@ -46,13 +51,14 @@ type bootFlags struct {
 	trace                traceFlags
 	gdb                  gdbFlags
 	json, verbose        bool
+	sandbox              sandbox.Mode
 	web                  string
 	paused               bool
 	timing               timingFlags
 }
 
 func newBoot() *cobra.Command {
-	f := bootFlags{memory: 512 << 20, transport: machine.TransportAuto, console: consoleSerial}
+	f := bootFlags{memory: 512 << 20, transport: machine.TransportAuto, console: consoleSerial, sandbox: defaultSandbox}
 	cmd := &cobra.Command{
 		Use:   "boot",
 		Short: "Boot a kernel in a virtual machine",
@@ -114,7 +120,7 @@ when the guest crashed, and 8 when a signal ended vmm.`,
 	fl.BoolVar(&f.shareKernel, "share-kernel", false, "share the pages of kernel and initrd with other machines that do")
 	fl.StringVar(&f.rootfs, "rootfs", "", "image `file` to use as first disk and root file system: --disk path=file, --append \"root=/dev/vda rw\"")
 	fl.Var(&listFlag[machine.Disk]{&f.disks, parseDisk, "disk"}, "disk", "add a disk: path=FILE[,ro][,format=raw|qcow2][,serial=S][,cache=writeback|none]\n[,iops=N][,bw=BYTES][,queues=N]; may be repeated")
-	fl.Var(&listFlag[machine.Net]{&f.nets, parseNet, "net"}, "net", "add a network card: user[,hostfwd=tcp:127.0.0.1:8080-:80]...[,loopback[=PORTS]]... for a network of its own,\nwhich does not lead to the host itself but at the ports given with loopback;\nor tap=NAME[,queues=N][,create] for a tap device of the host, which create makes if it does not exist; [,mac=ADDRESS][,mtu=BYTES][,pcap=FILE]; may be repeated")
+	fl.Var(&listFlag[machine.Net]{&f.nets, parseNet, "net"}, "net", "add a network card: user[,hostfwd=tcp:127.0.0.1:8080-:80]...[,loopback[=PORTS]]...\n[,allow=ADDRESSES]... for a network of its own, which leads neither to the host itself, but at the ports given\nwith loopback, nor to private networks but those given with allow=192.168.1.0/24;\nor tap=NAME[,queues=N][,create] for a tap device of the host, which create makes if it does not exist; [,mac=ADDRESS][,mtu=BYTES][,pcap=FILE]; may be repeated")
 	fl.Var(&listFlag[machine.Share]{&f.shares, parseShare, "share"}, "share", "share a folder: path=DIR,tag=NAME[,ro]; in the guest: mount -t 9p -o trans=virtio NAME /mnt;\nfile systems that are mounted below DIR belong to it; may be repeated")
 	fl.Var(&deviceFlag[vsock.Config]{&f.vsock, parseVsock, "vsock"}, "vsock", "connect programs of guest and host: cid=N,uds=PATH; a host's program connects to the unix\nsocket PATH and says \"CONNECT port\", and listens at PATH_port for the guest's")
 	fl.Var(&deviceFlag[balloon.Config]{&f.balloon, parseBalloon, "balloon"}, "balloon", "let the guest lend memory back: [size=SIZE][,free-page-reporting]")
@@ -129,6 +135,8 @@ when the guest crashed, and 8 when a signal ended vmm.`,
 		"transport", "how the guest reaches virtio devices: auto, mmio or pci")
 	fl.Var(&f.debugExit, "debug-exit", "let the guest end the machine, and set the exit status, through a `port`;\nwithout a value 0xf4; QEMU's default is 0x501")
 	fl.Lookup("debug-exit").NoOptDefVal = fmt.Sprintf("%#x", machine.DefaultDebugExitPort)
+	fl.Var(&cli.Choice[sandbox.Mode]{Value: &f.sandbox, Values: []sandbox.Mode{sandbox.Auto, sandbox.Strict, sandbox.Off}},
+		"sandbox", "keep a guest that breaks into vmm from doing anything else there: auto (as far as this host can),\nstrict (all of it, or no start) or off")
 	fl.DurationVar(&f.timeout, "timeout", 0, "end the machine after this `time`, such as 30s (default never)")
 	f.trace.register(fl)
 	f.gdb.register(fl)
@@ -139,7 +147,7 @@ when the guest crashed, and 8 when a signal ended vmm.`,
 		cli.FlagGroup{Title: "Kernel:", Flags: []string{"kernel", "initrd", "module", "cmdline", "append", "boot-protocol", "kaslr", "no-cache", "share-kernel"}},
 		cli.FlagGroup{Title: "Processors and memory:", Flags: []string{"memory", "cpus", "hugepages", "thp", "prefault"}},
 		cli.FlagGroup{Title: "Devices:", Flags: []string{"rootfs", "disk", "net", "share", "vsock", "balloon", "console", "rng", "transport", "debug-exit", "boot-timer"}},
-		cli.FlagGroup{Title: "Control:", Flags: []string{"control", "paused", "web", "timeout"}},
+		cli.FlagGroup{Title: "Control:", Flags: []string{"control", "paused", "web", "sandbox", "timeout"}},
 		cli.FlagGroup{Title: "Watching and debugging:", Flags: []string{"trace", "trace-format", "trace-filter", "trace-doorbells", "timeline",
 			"ready", "profile", "profile-rate", "gdb", "wait-gdb", "gdb-any-address", "json", "verbose"}})
 	return cmd

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 	"vmm/console"
 	"vmm/control"
 	"vmm/machine"
+	"vmm/sandbox"
 	"vmm/trace"
 )
 
@@ -133,6 +135,9 @@ type controlled struct {
 	config  machine.Config
 	seconds func() float64
 
+	statm, pagemap *os.File // of this process
+	cage           *atomic.Pointer[sandbox.Cage]
+
 	counting *counting
 	console  *console.Recent
 	names    trace.Symbols
@@ -163,7 +168,7 @@ func (t *typing) typeText(text string) error {
 func (c controlled) Status() control.Status {
 	s := control.Status{
 		State: "running", PID: os.Getpid(), Seconds: c.seconds(),
-		CPUs: c.config.CPUs, Memory: c.config.Memory, Resident: resident(), Exits: c.Stats().Exits,
+		CPUs: c.config.CPUs, Memory: c.config.Memory, Resident: resident(c.statm), Exits: c.Stats().Exits,
 	}
 	if c.Paused() {
 		s.State = "paused"
@@ -176,13 +181,14 @@ func (c controlled) Status() control.Status {
 
 // resident is how much memory this process has in use, in bytes. proc(5),
 // /proc/pid/statm.
-func resident() uint64 {
-	text, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
+func resident(statm *os.File) uint64 {
+	text := make([]byte, 128)
+	n, err := statm.ReadAt(text, 0)
+	if err != nil && err != io.EOF {
 		return 0
 	}
 	var size, pages uint64
-	if _, err := fmt.Sscan(string(text), &size, &pages); err != nil {
+	if _, err := fmt.Sscan(string(text[:n]), &size, &pages); err != nil {
 		return 0
 	}
 	return pages * uint64(os.Getpagesize())

@@ -52,6 +52,11 @@ func parseNet(v string) (machine.Net, error) {
 				n.Forwards = append(n.Forwards, f)
 				return err
 			}},
+			option{key: "allow", many: true, set: func(v string) error {
+				p, err := netdev.ParseAddresses(v)
+				n.Allow = append(n.Allow, p)
+				return err
+			}},
 			option{key: "loopback", many: true, on: func() { n.Loopback = append(n.Loopback, netdev.AllPorts) }, set: func(v string) error {
 				r, err := netdev.ParsePortRange(v)
 				n.Loopback = append(n.Loopback, r)

@@ -14,6 +14,7 @@ import (
 	"vmm/cmd/internal/cli"
 	"vmm/console"
 	"vmm/machine"
+	"vmm/sandbox"
 )
 
 // Causes for which a run is cancelled, besides a signal and a console that cannot
@@ -187,8 +188,19 @@ func (e *ending) tell(r *report) error {
 }
 
 // force ends the process. Why says, of whoever has not ended, what they did not do.
-func (e *ending) force(why string) {
-	r := e.soFar(why)
+func (e *ending) force(why string) { e.now(e.soFar(why), tellWithin) }
+
+// refused ends the process because of a system call that its sandbox refused. The
+// thread that made it does not go on, and may hold up others; whatever happens here,
+// it ends the process itself in the end.
+func (e *ending) refused(call string) {
+	r := newReport(machine.Outcome{}, errors.New(sandbox.Refusal(call)), nil, e.debugExit)
+	r.Seconds = e.seconds()
+	e.now(r, endWithin)
+}
+
+// now ends the process with a report, which has a time to be written.
+func (e *ending) now(r *report, within time.Duration) {
 	if e.last.CompareAndSwap(nil, r) {
 		if t := e.terminal.Load(); t != nil {
 			t.Restore()
@@ -198,7 +210,7 @@ func (e *ending) force(why string) {
 			r.print(cli.Err(), e.json)
 			close(told)
 		}()
-		e.waitFor(told, tellWithin)
+		e.waitFor(told, within)
 	}
 	os.Exit(e.last.Load().Status)
 }

@@ -25,7 +25,7 @@ func newInspect() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newInspectKernel(), newInspectInitrd(), newInspectMemoryMap(), newInspectPageTables(),
-		newInspectProcessor(), newInspectDevices(), newInspectQueues(), newInspectACPI(), newInspectCPUID(), newInspectSymbols())
+		newInspectProcessor(), newInspectDevices(), newInspectQueues(), newInspectSandbox(), newInspectACPI(), newInspectCPUID(), newInspectSymbols())
 	return cmd
 }
 

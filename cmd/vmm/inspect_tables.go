@@ -14,6 +14,7 @@ import (
 	"vmm/cmd/internal/cli"
 	"vmm/control"
 	"vmm/cpuid"
+	"vmm/machine"
 	"vmm/untrusted"
 )
 
@@ -159,11 +160,11 @@ guest sees. Features have the names of /proc/cpuinfo.`,
 
 func cpuidPlaces(args []string, cpu int) (places, error) {
 	if len(args) == 0 {
-		p, err := hostCPUID()
+		supported, err := machine.SupportedCPUID()
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 			return places{Host: cpuid.Host(nil)}, nil // without KVM there is the host
 		}
-		return p, err
+		return hostCPUID(supported), err
 	}
 	return ask[places](args[0], control.Request{What: inspectCPUID, CPU: cpu})
 }

@@ -32,6 +32,7 @@ const (
 	inspectRings      = "rings"
 	inspectConsole    = "console"
 	inspectTimeline   = "timeline"
+	inspectSandbox    = "sandbox"
 )
 
 // counters are what "vmm top" shows.
@@ -126,13 +127,18 @@ func (c controlled) Inspect(r control.Request) (any, error) {
 	case inspectProcessor:
 		return c.processor(r.CPU)
 	case inspectTouched:
-		return c.Touched()
+		return c.Touched(c.pagemap)
 	case inspectDevices:
 		return c.Devices(r.CPU)
 	case inspectRings:
 		return c.Rings(r.Device, r.Queue)
 	case inspectConsole:
 		return outputOf(c.console.Since(r.From, 0)), nil
+	case inspectSandbox:
+		if cage := c.cage.Load(); cage != nil {
+			return cage, nil
+		}
+		return nil, errors.New("the sandbox is not closed yet: the machine is being made")
 	case inspectTimeline:
 		if c.config.Timeline == nil {
 			return nil, errors.New("no timeline is recorded: start vmm boot with --timeline")
@@ -262,15 +268,14 @@ func (c controlled) cpuid(cpu int) (places, error) {
 	if err != nil {
 		return places{}, err
 	}
-	p, err := hostCPUID()
+	p := hostCPUID(c.SupportedCPUID())
 	p.Guest = guest
-	return p, err
+	return p, nil
 }
 
-// hostCPUID is what CPUID says outside of guests.
-func hostCPUID() (places, error) {
-	supported, err := machine.SupportedCPUID()
-	return places{Host: cpuid.Host(supported), KVM: supported}, err
+// hostCPUID is what CPUID says outside of guests, beside what KVM supports.
+func hostCPUID(supported []cpuid.Leaf) places {
+	return places{Host: cpuid.Host(supported), KVM: supported}
 }
 
 // counting counts a machine's exits while somebody asks for the counts: it costs

@@ -14,11 +14,15 @@ import (
 	"vmm/boot"
 	"vmm/doctor"
 	"vmm/machine"
+	"vmm/sandbox"
 	"vmm/tools/toolstest"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(tests{m}, map[string]func(){"vmm": main, "vmm-hang": hang})
+	if sandbox.Host().Threads != nil { // with the race detector, say
+		defaultSandbox = sandbox.Off
+	}
+	testscript.Main(tests{m}, map[string]func(){"vmm": main, "vmm-hang": hang, "vmm-hostile": hostile})
 }
 
 // hang is a vmm that does not end in good order: what it waits for when the guest
@@ -82,6 +86,8 @@ func TestScripts(t *testing.T) {
 				return err == nil, nil
 			case "interpreted": // the guest's kernel, by this host's KVM
 				return doctor.Interpreted() != "", nil
+			case "caged": // by this host, and this binary
+				return sandbox.Missing() == nil, nil
 			case "root":
 				return os.Getuid() == 0, nil
 			}

@@ -51,6 +51,9 @@ func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 		cfg.Disks = append([]machine.Disk{root}, cfg.Disks...)
 		cfg.Append = strings.TrimSpace("root=/dev/vda rw " + cfg.Append)
 	}
+	for i := range cfg.Nets {
+		cfg.Nets[i].Sandbox = f.sandbox
+	}
 	if ownCmdline {
 		cfg.Cmdline = &f.cmdline
 	}

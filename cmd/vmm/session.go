@@ -8,12 +8,14 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"vmm/cmd/internal/cli"
 	"vmm/console"
 	"vmm/control"
 	"vmm/machine"
+	"vmm/sandbox"
 )
 
 // session is one run of a virtual machine: from the flags, through the steps of
@@ -35,6 +37,8 @@ type session struct {
 	endTrace func()
 	terminal *console.Terminal
 	input    *console.Input
+	own      own
+	cage     atomic.Pointer[sandbox.Cage] // nil before it is closed
 
 	report *report  // nil until the guest has ended
 	undo   []func() // what release does, last first
@@ -63,6 +67,7 @@ func (s *session) run() error {
 		s.serveGDB,
 		s.serveControl,
 		s.attachTerminal,
+		s.closeCage,
 		s.execute,
 	} {
 		if err := step(); err != nil {
@@ -183,9 +188,19 @@ func (s *session) serveControl() error {
 	}
 	counting := &counting{}
 	s.later(counting.end)
+	statm, err := os.Open("/proc/self/statm")
+	if err != nil {
+		return err
+	}
+	s.later(func() { statm.Close() })
+	pagemap, err := os.Open("/proc/self/pagemap")
+	if err != nil {
+		return err
+	}
+	s.later(func() { pagemap.Close() })
 	server := control.NewServer(controlled{
 		Machine: s.machine, ctx: s.end.patience, stop: s.quit, config: s.cfg, counting: counting,
-		seconds: s.end.seconds,
+		seconds: s.end.seconds, statm: statm, pagemap: pagemap, cage: &s.cage,
 		console: s.recent, input: &s.typed, names: s.names,
 	})
 	if err := server.Listen(s.flags.control); err != nil {
@@ -220,11 +235,14 @@ func (s *session) execute() error {
 	m, end := s.machine, s.end
 	stopResizing := s.terminal.OnResize(m.ResizeConsole)
 	stopTrimming := atRest(func() uint64 { return m.Stats().Exits }, func() {
-		if err := trim(); err != nil {
+		if s.own.trimming == nil {
+			return
+		}
+		if err := s.own.trimming.trim(); err != nil {
 			s.cfg.Log.Debug("memory not given back", "error", err)
 		}
 	})
-	slow := watchForSlowHost(m, s.logs.now(s.flags.json))
+	slow := watchForSlowHost(m, s.own.host, s.logs.now(s.flags.json))
 	stopWaiting := s.timing.wait(end.ctx)
 	outcome, err := m.Run(end.ctx)
 	stopWaiting()

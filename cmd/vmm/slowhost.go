@@ -19,6 +19,7 @@ const slowAfter = time.Second
 // to nothing.
 type slowHost struct {
 	timer *time.Timer // nil for a kernel that is not Linux
+	host  *doctor.Prober
 
 	mu    sync.Mutex
 	found string // what there is to say
@@ -27,8 +28,8 @@ type slowHost struct {
 
 // watchForSlowHost says it to w as soon as it is known, or, with a w of nil, leaves
 // it to the report.
-func watchForSlowHost(m *machine.Machine, w io.Writer) *slowHost {
-	h := &slowHost{}
+func watchForSlowHost(m *machine.Machine, host *doctor.Prober, w io.Writer) *slowHost {
+	h := &slowHost{host: host}
 	if !m.Linux() {
 		return h
 	}
@@ -38,7 +39,7 @@ func watchForSlowHost(m *machine.Machine, w io.Writer) *slowHost {
 		}
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if h.found = doctor.Interpreted(); h.found != "" && w != nil {
+		if h.found = h.host.Interpreted(); h.found != "" && w != nil {
 			fmt.Fprintf(w, "vmm: %s\n", h.found)
 			h.said = true
 		}
@@ -56,7 +57,7 @@ func (h *slowHost) finish(r *report) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if r.Crash != nil && r.Crash.Unemulated && h.found == "" {
-		h.found = doctor.Interpreted()
+		h.found = h.host.Interpreted()
 	}
 	if !h.said {
 		r.Host = h.found

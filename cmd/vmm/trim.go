@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
@@ -54,25 +56,34 @@ func atRest(exits func() uint64, do func()) (stop func()) {
 // and keeps them.
 const smallHeap = 2 << 20
 
+// trimming is what trim needs of /proc.
+type trimming struct {
+	program string
+	maps    *os.File // of this process's memory
+}
+
+func newTrimming() (*trimming, error) {
+	program, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return nil, err
+	}
+	maps, err := os.Open("/proc/self/maps")
+	if err != nil {
+		return nil, err
+	}
+	return &trimming{program, maps}, nil
+}
+
 // trim gives back memory that only the start of vmm needed: what a large heap no
 // longer uses, and the pages of the program itself, of which the initializers of
 // packages touch most and a running machine few. Those come back from the page
 // cache as they are needed.
-func trim() error {
+func (t *trimming) trim() error {
 	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
 	if metrics.Read(heap); heap[0].Value.Uint64()+heap[1].Value.Uint64() > smallHeap {
 		debug.FreeOSMemory()
 	}
-	program, err := os.Readlink("/proc/self/exe")
-	if err != nil {
-		return err
-	}
-	maps, err := os.Open("/proc/self/maps")
-	if err != nil {
-		return err
-	}
-	defer maps.Close()
-	for lines := bufio.NewScanner(maps); lines.Scan(); {
+	for lines := bufio.NewScanner(io.NewSectionReader(t.maps, 0, math.MaxInt64)); lines.Scan(); {
 		var start, end uintptr
 		var access string
 		// 00400000-005e4000 r-xp 00000000 08:01 17 /bin/vmm (proc(5))
@@ -80,7 +91,7 @@ func trim() error {
 			return fmt.Errorf("/proc/self/maps: %w", err)
 		}
 		// What is writable may have been written, and would be lost.
-		if strings.Contains(access, "w") || !strings.HasSuffix(lines.Text(), " "+program) {
+		if strings.Contains(access, "w") || !strings.HasSuffix(lines.Text(), " "+t.program) {
 			continue
 		}
 		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, start, end-start, unix.MADV_DONTNEED); errno != 0 {

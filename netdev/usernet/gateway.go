@@ -59,7 +59,7 @@ func newGateway(w *wire, c netdev.UserConfig) (*gateway, error) {
 		}),
 		link:        channel.New(wireQueue, netdev.UserMTU, gatewayMAC),
 		wire:        w,
-		reach:       reach{c.Loopback, routeKind},
+		reach:       reach{c.Loopback, c.Allow, routeKind},
 		connections: newConnections(),
 	}
 	g.flows = flows{reach: g.reach, link: g.link, all: map[*flow]struct{}{}}

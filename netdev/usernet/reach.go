@@ -3,6 +3,7 @@ package usernet
 import (
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -19,10 +20,24 @@ var (
 	guestIP   = netip.MustParseAddr("10.0.2.15")
 )
 
-// reach is where a guest may connect to: all that the host reaches through its
-// network, but not the host itself, unless some of its ports are open.
+// private are addresses of networks that are not the Internet: the user's own, in
+// which machines trust each other, those of providers, and special ones. RFC 1918,
+// RFC 6598, RFC 6890.
+var private = []netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/8"),
+	netip.MustParsePrefix("172.16.0.0/12"),
+	netip.MustParsePrefix("192.168.0.0/16"),
+	netip.MustParsePrefix("100.64.0.0/10"),
+	netip.MustParsePrefix("192.0.0.0/24"),
+	netip.MustParsePrefix("198.18.0.0/15"),
+}
+
+// reach is where a guest may connect to: all of the Internet that the host reaches,
+// but not the host itself, unless some of its ports are open, and no private network,
+// unless it is allowed.
 type reach struct {
 	loopback []netdev.PortRange
+	allow    []netip.Prefix
 	// kind asks the host what kind of address one is: routeKind, but for tests.
 	kind func(netip.Addr) (int, error)
 }
@@ -46,7 +61,9 @@ func (r reach) target(at netip.AddrPort) (netip.AddrPort, bool) {
 	case subnet.Contains(ip):
 		// Nobody is there. The host may have another network of these numbers.
 		return at, false
-	case special(ip):
+	case never(ip):
+		return at, false
+	case (ip.IsLinkLocalUnicast() || within(private, ip)) && !within(r.allow, ip):
 		return at, false
 	}
 	kind, err := r.kind(ip)
@@ -60,12 +77,16 @@ func (r reach) target(at netip.AddrPort) (netip.AddrPort, bool) {
 	return at, kind == unix.RTN_UNICAST
 }
 
-// special reports whether an address stands for this host, for all hosts of a link
-// or for no single one. At the link-local ones, clouds give away the host's
-// secrets. RFC 6890.
-func special(ip netip.Addr) bool {
+// never reports whether an address stands for this host, or for no single one. At
+// the link-local ones, which can be allowed, clouds give away the host's secrets.
+// RFC 6890.
+func never(ip netip.Addr) bool {
 	b := ip.As4()
-	return b[0] == 0 || ip.IsLoopback() || ip.IsLinkLocalUnicast() || b[0] >= 224 // multicast, reserved, broadcast
+	return b[0] == 0 || ip.IsLoopback() || b[0] >= 224 // multicast, reserved, broadcast
+}
+
+func within(networks []netip.Prefix, ip netip.Addr) bool {
+	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
 // routeKind is what the host's routing tables say of an address: unix.RTN_LOCAL

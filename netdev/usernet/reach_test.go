@@ -16,7 +16,7 @@ import (
 
 func TestTarget(t *testing.T) {
 	kinds := map[string]int{"192.0.2.1": unix.RTN_LOCAL, "192.0.2.255": unix.RTN_BROADCAST, "192.0.2.9": unix.RTN_UNICAST, "192.0.2.13": unix.RTN_BLACKHOLE}
-	r := reach{[]netdev.PortRange{{First: 22, Last: 22}, {First: 8000, Last: 8080}}, func(ip netip.Addr) (int, error) {
+	r := reach{[]netdev.PortRange{{First: 22, Last: 22}, {First: 8000, Last: 8080}}, nil, func(ip netip.Addr) (int, error) {
 		if kind, ok := kinds[ip.String()]; ok {
 			return kind, nil
 		}
@@ -39,6 +39,40 @@ func TestTarget(t *testing.T) {
 		if ok != (c.want != "") || ok && got != netip.MustParseAddrPort(c.want) {
 			t.Errorf("%s leads to %v, %v; want %q", c.at, got, ok, c.want)
 		}
+	}
+}
+
+// Private networks, and what clouds have on the link, are reached where that is
+// allowed; and nothing else is for being allowed.
+func TestPrivateNetworks(t *testing.T) {
+	unicast := func(netip.Addr) (int, error) { return unix.RTN_UNICAST, nil }
+	all := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
+	for at, allowed := range map[string]bool{
+		"10.1.2.3": true, "172.16.0.1": true, "172.31.255.254": true, "192.168.178.1": true, "100.64.0.1": true,
+		"100.100.100.200": true, "192.0.0.192": true, "198.18.0.1": true, "169.254.169.254": true,
+		"127.0.0.1": false, "0.0.0.0": false, "224.0.0.1": false, "255.255.255.255": false, "10.0.2.9": false,
+	} {
+		to := netip.AddrPortFrom(netip.MustParseAddr(at), 80)
+		if _, ok := (reach{kind: unicast}).target(to); ok {
+			t.Errorf("%s is reached", at)
+		}
+		if _, ok := (reach{allow: all, kind: unicast}).target(to); ok != allowed {
+			t.Errorf("%s with all allowed: %v", at, ok)
+		}
+		other := []netip.Prefix{netip.MustParsePrefix("10.77.0.0/16")}
+		if _, ok := (reach{allow: other, kind: unicast}).target(to); ok {
+			t.Errorf("%s is reached where another network is allowed", at)
+		}
+	}
+	for _, at := range []string{"9.255.255.255", "11.0.0.1", "172.15.0.1", "172.32.0.1", "192.167.1.1", "100.63.0.1", "100.128.0.1", "198.17.0.1", "1.1.1.1"} {
+		if _, ok := (reach{kind: unicast}).target(netip.AddrPortFrom(netip.MustParseAddr(at), 80)); !ok {
+			t.Errorf("%s is not reached", at)
+		}
+	}
+	// What is allowed does not open the host.
+	local := func(netip.Addr) (int, error) { return unix.RTN_LOCAL, nil }
+	if _, ok := (reach{allow: all, kind: local}).target(netip.MustParseAddrPort("192.168.1.1:22")); ok {
+		t.Error("an address of the host's is reached")
 	}
 }
 

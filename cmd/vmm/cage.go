@@ -1,0 +1,144 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"vmm/doctor"
+	"vmm/sandbox"
+	"vmm/timeline"
+)
+
+// own are files and devices that vmm needs when it can open none any more.
+type own struct {
+	host     *doctor.Prober
+	trimming *trimming // nil: no memory is given back
+}
+
+// closeCage gives up all that the machine does not need, before the guest's first
+// instruction. What was made until now stays open: the guest's disks, networks and
+// sockets, files to be written at the end.
+func (s *session) closeCage() error {
+	s.machine.Settle()
+	start := time.Now()
+	s.openOwn()
+	if s.flags.sandbox == sandbox.Off && defaultSandbox != sandbox.Off {
+		s.cfg.Log.Warn("without the sandbox, a guest that breaks into vmm can do all that this user can")
+	}
+	needs, err := s.needs()
+	if err != nil {
+		return err
+	}
+	if s.flags.sandbox != sandbox.Off {
+		refused, err := sandbox.Refusals()
+		if err != nil {
+			return err
+		}
+		go func() {
+			select {
+			case call := <-refused:
+				s.end.refused(call)
+			case <-s.end.over:
+			}
+		}()
+	}
+	cage, err := sandbox.Enter(s.flags.sandbox, needs)
+	if err != nil {
+		return err
+	}
+	s.cage.Store(cage)
+	s.cfg.Log.Debug("sandbox closed", "took", time.Since(start))
+	if s.flags.sandbox == sandbox.Auto {
+		for _, missing := range sandbox.Missing() {
+			s.cfg.Log.Warn("the sandbox lacks a layer: " + missing)
+		}
+	}
+	return nil
+}
+
+// openOwn opens what vmm reads of the host while a machine runs.
+func (s *session) openOwn() {
+	if s.flags.verbose {
+		// The log has local time, whose rules Go reads when it needs them.
+		time.Now().Zone()
+	}
+	s.own.host = doctor.NewProber()
+	s.later(s.own.host.Close)
+	var err error
+	if s.own.trimming, err = newTrimming(); err != nil {
+		s.cfg.Log.Debug("memory will not be given back", "error", err)
+		return
+	}
+	s.later(func() { s.own.trimming.maps.Close() })
+}
+
+// needs are what this machine will do.
+func (s *session) needs() (sandbox.Needs, error) {
+	n := sandbox.Needs{Groups: sandbox.Machine}
+	if len(s.cfg.Disks) > 0 {
+		n.Groups |= sandbox.Disk
+	}
+	for _, c := range s.cfg.Nets {
+		if c.User {
+			n.Groups |= sandbox.UserNetwork
+		} else {
+			n.Groups |= sandbox.Tap
+		}
+	}
+	for _, c := range s.cfg.Shares {
+		n.Groups |= sandbox.Share
+		n.Folders = append(n.Folders, sandbox.Folder{Path: c.Path, ReadOnly: c.ReadOnly})
+	}
+	if s.cfg.ShareKernel {
+		// Others find the pages under /proc, by notes in the cache.
+		n.Inspectable = true
+		n.Groups |= sandbox.Remove
+		n.Removes = append(n.Removes, s.cfg.Cache)
+	}
+	for _, path := range s.sockets() {
+		n.Groups |= sandbox.Serve | sandbox.Remove
+		n.Removes = append(n.Removes, filepath.Dir(path))
+	}
+	if s.flags.gdb.address.tcp != nil {
+		n.Groups |= sandbox.Serve
+	}
+	if s.cfg.Vsock != nil {
+		n.Groups |= sandbox.Dial
+	}
+	if addr := s.flags.timing.ready.TCP; addr != "" {
+		n.Groups |= sandbox.DialTCP
+		port, err := resolveReady(&s.flags.timing.ready)
+		if err != nil {
+			return n, err
+		}
+		n.Ports = append(n.Ports, port)
+	}
+	return n, nil
+}
+
+// sockets are the paths of the unix sockets of this machine.
+func (s *session) sockets() []string {
+	var all []string
+	for _, path := range []string{s.flags.control, s.flags.gdb.address.path} {
+		if path != "" {
+			all = append(all, path)
+		}
+	}
+	if s.cfg.Vsock != nil {
+		all = append(all, s.cfg.Vsock.Path)
+	}
+	return all
+}
+
+// resolveReady makes the address of a condition one of numbers, while names can be
+// looked up, and returns its port.
+func resolveReady(c *timeline.Condition) (port uint16, err error) {
+	addr, err := net.ResolveTCPAddr("tcp", c.TCP)
+	if err != nil {
+		return 0, fmt.Errorf("--ready tcp:%s: %w", c.TCP, err)
+	}
+	c.TCP = addr.String()
+	return addr.AddrPort().Port(), nil
+}
