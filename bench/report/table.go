@@ -67,7 +67,7 @@ var columns = []column{
 		}
 		return text
 	}},
-	{"host calls", func(r *result.Run, s result.Subject) string {
+	{"syscalls made", func(r *result.Run, s result.Subject) string {
 		v := r.Values("isolation", s, "syscalls", -1)
 		return number(stats.Quantile(v, 0.5), len(v))
 	}},

@@ -143,6 +143,7 @@ func newBenchList() *cobra.Command {
 		Args: cli.Usage(cli.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			t := tabwriter.NewWriter(cli.Out(), 0, 0, 2, ' ', 0)
+			fmt.Fprint(t, "RUNTIME\tAPPLICATION\tKIND\tVERSION\n")
 			for _, f := range bench.List(assets) {
 				state := f.Version
 				if f.Missing != "" {
