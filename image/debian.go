@@ -1,8 +1,10 @@
 package image
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -28,7 +30,9 @@ var baseFiles = map[string]string{
 // debootstrap is the command that writes a Debian system as an archive.
 func (c *Config) debootstrap(work string) ([]string, error) {
 	files := filepath.Join(work, "files")
-	for name, text := range baseFiles {
+	all := maps.Clone(baseFiles)
+	maps.Copy(all, c.Access.files())
+	for name, text := range all {
 		path := filepath.Join(files, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return nil, err
@@ -37,13 +41,17 @@ func (c *Config) debootstrap(work string) ([]string, error) {
 			return nil, err
 		}
 	}
+	packages := slices.Concat(basePackages, c.Access.packages(), c.Packages)
 	args := []string{
-		"mmdebstrap", "--variant=minbase", "--include=" + strings.Join(append(basePackages, c.Packages...), ","),
+		"mmdebstrap", "--variant=minbase", "--include=" + strings.Join(packages, ","),
 		"--essential-hook=sync-in " + quote(files) + " /",
-		// Whoever has the console has the machine.
-		`--customize-hook=chroot "$1" passwd -d root`,
 		`--customize-hook=chroot "$1" systemctl enable systemd-networkd`,
 	}
+	hooks, err := c.Access.hooks(work)
+	if err != nil {
+		return nil, err
+	}
+	args = append(args, hooks...)
 	if c.Overlay != "" {
 		overlay, err := filepath.Abs(c.Overlay)
 		if err != nil {
@@ -56,3 +64,35 @@ func (c *Config) debootstrap(work string) ([]string, error) {
 
 // quote makes a path one word of a hook's command.
 func quote(path string) string { return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'" }
+
+// stepNames are what mmdebstrap says, after "I: ", of the steps that take long, and
+// what to call them.
+var stepNames = map[string]string{
+	"running apt-get update...":                          "fetching the list of packages",
+	"downloading packages with apt...":                   "downloading the base system",
+	"extracting archives...":                             "unpacking the base system",
+	"installing essential packages...":                   "installing the base system",
+	"installing remaining packages inside the chroot...": "installing packages",
+	"creating tarball...":                                "copying files",
+}
+
+// steps passes on what mmdebstrap says that it is doing.
+type steps struct {
+	tell func(string)
+	line []byte
+}
+
+// Write implements io.Writer.
+func (s *steps) Write(p []byte) (int, error) {
+	for _, c := range p {
+		if c != '\n' {
+			s.line = append(s.line, c)
+			continue
+		}
+		if name := stepNames[strings.TrimPrefix(string(s.line), "I: ")]; name != "" {
+			s.tell(name)
+		}
+		s.line = s.line[:0]
+	}
+	return len(p), nil
+}

@@ -41,19 +41,23 @@ type Config struct {
 	From Source
 	// Path is the folder or archive. Debian has none.
 	Path string
-	// Output is the file that is made. One that is there is replaced, once
-	// the new one is whole.
-	Output string
+	// Output is the file that is made. With Replace, one that exists is replaced,
+	// once the new one is whole; without, it is an error.
+	Output  string
+	Replace bool
 	// Size is that of the file system, in bytes; 0 for what is in it and half
 	// as much again.
 	Size uint64
-	// Packages are added to a Debian system.
+	// Packages are added to a Debian system, and Access is who can log in to it.
 	Packages []string
+	Access   Access
 	// Overlay is a folder whose files, owned by root, are added to the image
 	// or replace others there; "" for none.
 	Overlay string
 	// Log receives what the programs say.
 	Log io.Writer
+	// Progress is called with what is done, step by step; nil for nobody.
+	Progress func(step string)
 }
 
 // Build makes an image. Kernels and initial RAM disks that it has in /boot are
@@ -179,7 +183,21 @@ func copyFile(path string, from io.Reader) (err error) {
 	return err
 }
 
+// Validate looks for what contradicts itself, on whatever host.
+func (c *Config) Validate() error {
+	if c.From != Debian && (len(c.Packages) > 0 || c.Access != Access{}) {
+		return fmt.Errorf("packages, a user, a password, a key and a host name can be given to a system from debian, and this is an image from %s", c.From)
+	}
+	if c.Size != 0 && c.Size < minSize {
+		return fmt.Errorf("a file system of %d bytes: choose at least %dM", c.Size, minSize>>20)
+	}
+	return c.Access.Check()
+}
+
 func (c *Config) check() error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
 	programs := []string{"tar", "mke2fs"}
 	if os.Geteuid() != 0 {
 		programs = append(programs, "fakeroot")
@@ -196,8 +214,8 @@ func (c *Config) check() error {
 			return fmt.Errorf("%s is not installed; run: apt-get install %s", name, pkg)
 		}
 	}
-	if c.Size != 0 && c.Size < minSize {
-		return fmt.Errorf("a file system of %d bytes: choose at least %dM", c.Size, minSize>>20)
+	if _, err := os.Lstat(c.Output); err == nil && !c.Replace {
+		return fmt.Errorf("%s exists; choose another name, or replace it with --force", c.Output)
 	}
 	if c.From == Dir {
 		if err := checkFolder(c.Path, c.Output); err != nil {
@@ -290,6 +308,7 @@ func (c *Config) makeFS(ctx context.Context, t *tree.Tree, work string) error {
 	if usage.Search > maxSearch {
 		return fmt.Errorf("its folders hold so many files, /%s most, that mke2fs would take too long: for each file it looks through all of its folder; have at most about %d files in one, or fewer in each of several", untrusted.Text(usage.Widest), maxFlat)
 	}
+	c.step("making a file system of " + strconv.FormatInt(usage.Inodes, 10) + " files")
 	inodes := usage.Inodes + usage.Inodes/4 + 1024
 	size := int64(c.Size)
 	if size == 0 {
@@ -364,7 +383,7 @@ func writeFile(path string, write func(io.Writer) error) (err error) {
 // run runs a program. When it fails, what it said last is the error.
 func (c *Config) run(cmd *exec.Cmd) error {
 	last := &tail{}
-	cmd.Stderr = io.MultiWriter(c.Log, last)
+	cmd.Stderr = io.MultiWriter(c.Log, last, &steps{tell: c.step})
 	if cmd.Stdout == nil {
 		cmd.Stdout = cmd.Stderr
 	}
@@ -374,6 +393,12 @@ func (c *Config) run(cmd *exec.Cmd) error {
 		return fmt.Errorf("%s: %w: %s", filepath.Base(cmd.Args[0]), err, last)
 	}
 	return nil
+}
+
+func (c *Config) step(what string) {
+	if c.Progress != nil {
+		c.Progress(what)
+	}
 }
 
 // tail keeps the end of what is written to it.

@@ -333,7 +333,9 @@ func TestCancel(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	ended := make(chan error, 1)
-	go func() { ended <- Build(ctx, Config{From: Tar, Path: fifo, Output: img, Log: io.Discard}) }()
+	go func() {
+		ended <- Build(ctx, Config{From: Tar, Path: fifo, Output: img, Replace: true, Log: io.Discard})
+	}()
 	select {
 	case err := <-ended:
 		if err == nil || !strings.Contains(err.Error(), "interrupted") {
