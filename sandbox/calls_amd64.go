@@ -25,7 +25,10 @@ const (
 	Serve
 	// Remove removes files, in some folders.
 	Remove
-	// Dial connects to unix sockets.
+	// Broker has connections made by a process that was started before, and waits for
+	// its end.
+	Broker
+	// Dial connects to unix sockets, and hands the connections over.
 	Dial
 	// DialTCP connects to TCP ports.
 	DialTCP
@@ -91,18 +94,20 @@ var rules = []rule{
 
 	{Tap, unix.SYS_IOCTL, arg(1, tapRequests), "the guest's driver chooses offloads and the number of queues"},
 
-	{UserNetwork, unix.SYS_WAITID, nil, "the network's process has ended"},
-	{UserNetwork, unix.SYS_PIDFD_SEND_SIGNAL, nil, "the network's process does not end: the descriptor is that of a process of ours"},
+	{UserNetwork | Broker, unix.SYS_WAITID, nil, "a process that was started before has ended"},
+	{UserNetwork | Broker, unix.SYS_PIDFD_SEND_SIGNAL, nil, "it does not end: the descriptor is that of a process of ours"},
 
 	{Serve, unix.SYS_ACCEPT4, nil, "clients of the control socket, of gdb and of vsock"},
-	{Serve | Dial | DialTCP | Network, unix.SYS_GETSOCKNAME, nil, "Go asks for the addresses of a new connection"},
-	{Serve | Dial | DialTCP | Network, unix.SYS_GETPEERNAME, nil, "the same"},
-	{Serve | Dial | DialTCP | Network, unix.SYS_GETSOCKOPT, nil, "the user at the other end; how connecting went"},
-	{Serve | Dial | DialTCP | Network, unix.SYS_SETSOCKOPT, nil, "gdb's connections over TCP do not wait to send; timeouts"},
-	{Serve | Dial | DialTCP | Network, unix.SYS_SHUTDOWN, nil, "one direction of a connection ends"},
+	{Serve | Broker | DialTCP | Network, unix.SYS_GETSOCKNAME, nil, "Go asks for the addresses of a new connection"},
+	{Serve | Broker | DialTCP | Network, unix.SYS_GETPEERNAME, nil, "the same"},
+	{Serve | Broker | DialTCP | Network, unix.SYS_GETSOCKOPT, nil, "the user at the other end; how connecting went"},
+	{Serve | Broker | DialTCP | Network, unix.SYS_SETSOCKOPT, nil, "gdb's connections over TCP do not wait to send; timeouts"},
+	{Serve | Broker | DialTCP | Network, unix.SYS_SHUTDOWN, nil, "one direction of a connection ends"},
 	{Remove, unix.SYS_UNLINKAT, is(2, ^uint32(0), 0, "no folder"), "sockets are removed; Landlock says where"},
 
 	{Dial, unix.SYS_SOCKET, socketOf(unix.AF_UNIX, unix.SOCK_STREAM, "AF_UNIX, SOCK_STREAM"), "the guest's connections to programs of the host, through vsock"},
+	{Dial, unix.SYS_SENDMSG, nil, "a connection is handed over"},
+	{Broker, unix.SYS_RECVMSG, nil, "and taken"},
 	{DialTCP | Network, unix.SYS_SOCKET, socketOf(unix.AF_INET, unix.SOCK_STREAM, "AF_INET, SOCK_STREAM"), "connections; Landlock says to which ports"},
 	{DialTCP | Network, unix.SYS_SOCKET, socketOf(unix.AF_INET6, unix.SOCK_STREAM, "AF_INET6, SOCK_STREAM"), "the same"},
 	{Dial | DialTCP | Network, unix.SYS_CONNECT, nil, "the same"},

@@ -14,6 +14,7 @@ const (
 	Share
 	Serve
 	Remove
+	Broker
 	Dial
 	DialTCP
 	Network

@@ -3,9 +3,14 @@ package main
 import (
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/spf13/cobra"
+
+	"vmm/broker"
+	"vmm/cmd/internal/cli"
 	"vmm/doctor"
 	"vmm/sandbox"
 	"vmm/timeline"
@@ -31,7 +36,7 @@ func (s *session) closeCage() error {
 	if err != nil {
 		return err
 	}
-	if s.flags.sandbox != sandbox.Off {
+	if s.caged() {
 		refused, err := sandbox.Refusals()
 		if err != nil {
 			return err
@@ -56,6 +61,67 @@ func (s *session) closeCage() error {
 		}
 	}
 	return nil
+}
+
+// caged reports whether there will be a sandbox.
+func (s *session) caged() bool {
+	return s.flags.sandbox != sandbox.Off && sandbox.Host().Threads == nil
+}
+
+// startBroker starts the process that makes the guest's connections over vsock: vmm
+// itself is not to connect to just any socket.
+func (s *session) startBroker() error {
+	if s.cfg.Vsock == nil || !s.caged() {
+		return nil
+	}
+	b, err := broker.Start(s.cfg.Vsock.Path, string(s.flags.sandbox))
+	if err != nil {
+		return fmt.Errorf("vsock: %w", err)
+	}
+	s.later(func() {
+		if err := b.Close(); err != nil {
+			s.cfg.Log.Debug("the broker of vsock has ended", "error", err)
+		}
+	})
+	config := *s.cfg.Vsock
+	config.Dial = b.Dial
+	s.cfg.Vsock = &config
+	return nil
+}
+
+// newBroker is what startBroker starts.
+func newBroker() *cobra.Command {
+	return &cobra.Command{
+		Use:    broker.Command,
+		Hidden: true,
+		Args:   cli.Usage(cli.Args(2, 2)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			ready := os.NewFile(broker.ReadyFD, "ready")
+			err := enterBroker(sandbox.Mode(args[1]))
+			if err != nil {
+				_, _ = ready.WriteString(err.Error()) // the one who waits says it
+				return cli.ExitStatus(cli.Failed)
+			}
+			if _, err := ready.WriteString(broker.Ready); err != nil {
+				return err
+			}
+			ready.Close()
+			return broker.Serve(broker.LineFD, args[0])
+		},
+	}
+}
+
+func enterBroker(mode sandbox.Mode) error {
+	refused, err := sandbox.Refusals()
+	if err != nil {
+		return err
+	}
+	go func() {
+		fmt.Fprintf(cli.Err(), "vmm: vsock: %s\n", sandbox.Refusal(<-refused))
+		os.Exit(cli.Failed)
+	}()
+	_, err = sandbox.Enter(mode, sandbox.Needs{Groups: sandbox.Dial})
+	return err
 }
 
 // openOwn opens what vmm reads of the host while a machine runs.
@@ -105,7 +171,7 @@ func (s *session) needs() (sandbox.Needs, error) {
 		n.Groups |= sandbox.Serve
 	}
 	if s.cfg.Vsock != nil {
-		n.Groups |= sandbox.Dial
+		n.Groups |= sandbox.Broker
 	}
 	if addr := s.flags.timing.ready.TCP; addr != "" {
 		n.Groups |= sandbox.DialTCP

@@ -61,6 +61,7 @@ virtual machine on Linux KVM, and shows how that works.`,
 	}
 	root.SetHelpCommandGroupID(aboutVMM)
 	root.SetCompletionCommandGroupID(aboutVMM)
+	root.AddCommand(newBroker())
 	for _, g := range groups() {
 		root.AddGroup(&cobra.Group{ID: g.title, Title: g.title})
 		for _, c := range g.commands {

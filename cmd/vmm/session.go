@@ -62,6 +62,7 @@ func (s *session) run() error {
 		s.configure,
 		s.openConsole,
 		s.startMeasuring,
+		s.startBroker,
 		s.build,
 		s.startTrace,
 		s.serveGDB,

@@ -24,6 +24,7 @@ var may = map[string][]string{
 	"vmm/cmd/": {
 		"vmm/boot",
 		"vmm/boot/",
+		"vmm/broker",
 		"vmm/cmd/internal/cli",
 		"vmm/cmd/internal/start",
 		"vmm/console",
@@ -47,6 +48,7 @@ var may = map[string][]string{
 		"vmm/untrusted",
 	},
 	"vmm/cmd/vmm-tools":             {"vmm/bench", "vmm/bench/", "vmm/cmd/internal/cli", "vmm/cmd/internal/start", "vmm/control", "vmm/explore", "vmm/image", "vmm/netdev", "vmm/netdev/usernet", "vmm/sandbox", "vmm/untrusted"},
+	"vmm/broker":                    {},
 	"vmm/console":                   {},
 	"vmm/control":                   {"vmm/socket", "vmm/untrusted"},
 	"vmm/explore":                   {"vmm/control"},

@@ -75,10 +75,15 @@ func readPort(c net.Conn) (uint32, error) {
 // slow to accept has a queue of a bounded length, and nothing says when there is
 // room in it: so dial tries until the time is up that the guest has, too.
 func (s *session) dial(c *conn) (*net.UnixConn, error) {
-	at := &net.UnixAddr{Name: fmt.Sprintf("%s_%d", s.config.Path, c.id.host), Net: "unix"}
+	dial := s.config.Dial
+	if dial == nil {
+		dial = func(port uint32) (*net.UnixConn, error) {
+			return net.DialUnix("unix", nil, &net.UnixAddr{Name: fmt.Sprintf("%s_%d", s.config.Path, port), Net: "unix"})
+		}
+	}
 	end := time.Now().Add(greetingTimeout)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		u, err := net.DialUnix("unix", nil, at)
+		u, err := dial(c.id.host)
 		if !errors.Is(err, unix.EAGAIN) || c.gone.Load() || time.Now().After(end) {
 			return u, err
 		}

@@ -19,6 +19,7 @@ package vsock
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"sync"
 
 	"vmm/devices"
@@ -47,6 +48,9 @@ const (
 type Config struct {
 	CID  uint32 // of the guest
 	Path string // of the unix socket
+	// Dial connects to the program that listens at a port of the host, without
+	// waiting; nil to connect to the unix socket at Path with "_" and the port.
+	Dial func(port uint32) (*net.UnixConn, error)
 }
 
 // Device is a socket device.
