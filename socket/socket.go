@@ -24,6 +24,7 @@ const mode = 0o600
 // the user who runs vmm, and of root: what is behind the socket owns the guest.
 type Listener struct {
 	*net.UnixListener
+	user uint32 // of vmm
 }
 
 // Listen listens at a path; Close removes the socket. One that was left behind
@@ -59,7 +60,7 @@ func Listen(path string) (*Listener, error) {
 		}
 		return nil, fmt.Errorf("listen at %s: %w", path, err)
 	}
-	return &Listener{l}, nil
+	return &Listener{l, uint32(os.Geteuid())}, nil
 }
 
 // bind makes the socket, with its mode from the first moment: bind(2) gives the
@@ -89,7 +90,7 @@ func (l *Listener) AcceptUnix() (*net.UnixConn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if uid, err := peer(c); err == nil && (uid == 0 || uid == uint32(os.Geteuid())) {
+		if uid, err := peer(c); err == nil && (uid == 0 || uid == l.user) {
 			return c, nil
 		}
 		c.Close()

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -165,7 +166,9 @@ func (s *session) needs() (sandbox.Needs, error) {
 	}
 	for _, path := range s.sockets() {
 		n.Groups |= sandbox.Serve | sandbox.Remove
-		n.Removes = append(n.Removes, filepath.Dir(path))
+		if dir := filepath.Dir(path); !slices.Contains(n.Removes, dir) {
+			n.Removes = append(n.Removes, dir)
+		}
 	}
 	if s.flags.gdb.address.tcp != nil {
 		n.Groups |= sandbox.Serve
