@@ -429,6 +429,79 @@ func TestLayoutThatNamesItself(t *testing.T) {
 	}
 }
 
+// Labels and annotations choose nothing: no path of the host's, no kernel, no program.
+// An image that is full of them is the same image.
+func TestAnnotationsChooseNothing(t *testing.T) {
+	dir, unchanged := victim(t)
+	host := filepath.Join(dir, "vmlinuz-host")
+	words := map[string]string{}
+	for _, key := range []string{
+		"vmm.kernel", "vmm.initrd", "vmm.path", "run.oci.handler", "run.oci.hooks.stderr", "run.oci.systemd.subgroup", "org.criu.config",
+		"io.podman.annotations.privileged", "io.containers.trace-syscall", "io.kubernetes.cri-o.Devices", "io.kubernetes.cri.sandbox-id",
+		"io.katacontainers.config.hypervisor.kernel", "io.katacontainers.config.hypervisor.path", "io.katacontainers.config.hypervisor.initrd",
+		"com.urunc.unikernel.binary", "com.urunc.unikernel.hypervisor", "org.unikraft.kernel.image", "org.opencontainers.image.ref.name",
+	} {
+		words[key] = host
+	}
+	data := archive(t, file("app", "x", 0))
+	layoutWith := func(annotations map[string]string) string {
+		l := newLayout(t)
+		annotated := func(v map[string]any) map[string]any {
+			if annotations != nil {
+				for _, key := range []string{"annotations", "labels", "Labels", "hooks", "mounts", "kernel", "urls", "path"} {
+					v[key] = annotations
+				}
+				v["urls"] = []string{"file://" + host}
+			}
+			return v
+		}
+		layer := annotated(l.add("application/vnd.oci.image.layer.v1.tar", data))
+		config := annotated(l.json("application/vnd.oci.image.config.v1+json", annotated(map[string]any{
+			"os": "linux", "architecture": "amd64", "rootfs": map[string]any{"type": "layers", "diff_ids": []any{layer["digest"]}},
+			"config": annotated(map[string]any{"Cmd": []string{"/app"}, "Env": []string{"A=1"}, "User": "me"}),
+		})))
+		manifest := l.json(manifestType, annotated(map[string]any{
+			"schemaVersion": 2, "mediaType": manifestType, "config": config, "layers": []any{layer},
+			"artifactType": "application/vnd.oci.image.config.v1+json", "subject": layer,
+		}))
+		l.index(annotated(manifest))
+		return l.dir
+	}
+	describe := func(dir string) string {
+		c, err := OpenContainer(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		files, err := tree.Make(filepath.Join(t.TempDir(), "tree"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer files.Close()
+		if err := c.Unpack(files, func() error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		_, _, sum, err := files.Sum()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("%q %q %q %q %s", c.Command, c.Env, c.Dir, c.User, sum)
+	}
+
+	plain, full := describe(layoutWith(nil)), describe(layoutWith(words))
+	if plain != full {
+		t.Errorf("with annotations it is %s\nwithout it is %s", full, plain)
+	}
+	c := Config{From: OCI, Path: layoutWith(words), Size: 16 << 20, Output: filepath.Join(t.TempDir(), "image"), Log: testWriter{t}}
+	if err := Build(context.Background(), c); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(c.Output + ".boot"); err == nil {
+		t.Error("an annotation has brought a kernel")
+	}
+	unchanged()
+}
+
 // What is not a variable with a value is not handed on: engines would take the value
 // from the environment that they are started in.
 func TestContainerConfig(t *testing.T) {
