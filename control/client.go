@@ -19,6 +19,13 @@ var ErrEnded = errors.New("the machine has ended")
 // have some ten million.
 const maxAnswer = 64 << 20
 
+// maxStatus is how many values a Status may have, and maxError how many bytes a
+// message.
+const (
+	maxStatus = 1000
+	maxError  = 4096
+)
+
 // Client is a connection to a machine. Its methods may be called concurrently:
 // requests are carried out one after the other.
 type Client struct {
@@ -54,12 +61,21 @@ func (c *Client) Call(r Request) (Response, error) {
 	// A server that does not take a request has said why, and that can be read.
 	_ = json.NewEncoder(c.conn).Encode(r)
 	c.limit.N = maxAnswer
-	var answer Response
-	if err := c.answers.Decode(&answer); err != nil {
+	var parts struct {
+		Error          string
+		Status, Result json.RawMessage
+	}
+	if err := c.answers.Decode(&parts); err != nil {
 		return Response{}, fmt.Errorf("%w: %w", ErrEnded, err)
 	}
+	answer := Response{Error: parts.Error, Result: parts.Result}
 	if answer.Error != "" {
-		return answer, errors.New(untrusted.Text(answer.Error))
+		return answer, errors.New(untrusted.Text(answer.Error[:min(len(answer.Error), maxError)]))
+	}
+	if parts.Status != nil {
+		if err := untrusted.Unmarshal(parts.Status, maxStatus, &answer.Status); err != nil {
+			return Response{}, fmt.Errorf("the machine's status: %w", err)
+		}
 	}
 	return answer, nil
 }

@@ -9,8 +9,12 @@ import (
 // Limits are what a document may have at the most.
 type Limits struct {
 	Bytes  int64
-	Values int // elements and fields: a short text can describe much
+	Values int // elements and fields, and objectValues for each object: a short text can describe much
 }
+
+// objectValues is what an object counts, beside its fields. What is made of an empty
+// one is a structure with room for all that it could have.
+const objectValues = 8
 
 // JSON decodes a document that is within limits. What is behind it is an error.
 func JSON(r io.Reader, l Limits, v any) error {
@@ -50,6 +54,9 @@ func count(text []byte) int {
 			i++
 		case !quoted && (c == ',' || c == '{' || c == '['):
 			n++
+			if c == '{' {
+				n += objectValues
+			}
 		}
 	}
 	return n

@@ -85,6 +85,7 @@ func TestJSONHasLimits(t *testing.T) {
 		`[1,2,3]`:                              "",
 		`"` + strings.Repeat("x", 200) + `"`:   "larger than 100 bytes",
 		`[` + strings.Repeat("{},", 10) + `0]`: "at most 10",
+		`[{"a":1}]`:                            "it has 11 values; at most 10",
 		`",,,,,,,,,,,,\",,,,,,"`:               "",
 		`[1] [2]`:                              "after top-level value",
 	}

@@ -328,3 +328,44 @@ func TestEndlessAnswer(t *testing.T) {
 		t.Errorf("status 0, %.200q", shown)
 	}
 }
+
+// Nor can it with an answer that has an end, of which much would be made; nor fill the
+// terminal with a message.
+func TestLargeAnswer(t *testing.T) {
+	var statistics strings.Builder
+	for i := range 10_000 {
+		fmt.Fprintf(&statistics, `,"s%d":1`, i)
+	}
+	for name, answer := range map[string]string{
+		"statistics":    `{"status":{"balloon":{"guest":{"s":1` + statistics.String() + `}}}}`,
+		"pieces":        `{"result":[` + strings.Repeat("{},", 500_000) + `{}]}`,
+		"a message":     `{"error":"` + strings.Repeat("x", 1<<20) + `"}`,
+		"another thing": `{"status":[1,2]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "socket")
+			l, err := net.Listen("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					_, _ = io.WriteString(c, answer+"\n")
+					_ = c.Close()
+				}
+			}()
+			command := []string{"ctl", path, "status"}
+			if name == "pieces" {
+				command = []string{"inspect", "memory-map", path}
+			}
+			if shown, status := run(t, command...); status != cli.Failed || len(shown) > 10_000 {
+				t.Errorf("status %d, %d bytes: %.200q", status, len(shown), shown)
+			}
+		})
+	}
+}

@@ -30,7 +30,7 @@ func show[T any](w io.Writer, path string, r control.Request, asJSON bool, text 
 
 // maxValues is how many values an answer may have: far more than the largest, of all
 // that page tables map.
-const maxValues = 2_000_000
+const maxValues = 4_000_000
 
 // ask asks a running machine for something to inspect.
 func ask[T any](path string, r control.Request) (v T, err error) {
