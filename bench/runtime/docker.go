@@ -100,7 +100,7 @@ func (d *docker) serve(base string) (host string, err error) {
 		_, err := call("docker", "--host", daemon.host, "network", "create", "--driver", "bridge", "--subnet", netlab.Subnet.String(),
 			"--gateway", netlab.Gateway.String(), "--opt", "com.docker.network.bridge.name="+netlab.Bridge, netlab.Bridge)
 		if err != nil {
-			return "", fmt.Errorf("docker network create: %w", err)
+			return "", fmt.Errorf("docker network create: %w%s", err, said.last())
 		}
 	}
 	if !daemon.images[d.app.Name] {

@@ -165,18 +165,19 @@ func meet(l net.Listener, command, pipe, results string) meeting {
 	return meeting{f, err}
 }
 
-// A limit on address space under which Go's runtime would end is told before that,
-// and not by the status of wrong usage.
-func TestTooLittleAddressSpace(t *testing.T) {
+// A limit on memory under which Go's runtime would end is told before that, and not by
+// the status of wrong usage.
+func TestTooLittleMemory(t *testing.T) {
 	bin := programs(t, "vmm")
-	for _, kilobytes := range []int{300_000, 600_000, 1_200_000, start.Space>>10 - 1} {
+	limits := map[string]string{"-v 300000": "address space", "-v 600000": "address space", "-v 1200000": "address space", "-d 60000": "data", "-d 131071": "data"}
+	limits[fmt.Sprintf("-v %d", start.Space>>10-1)] = "address space"
+	for limit, what := range limits {
 		for _, line := range []string{"boot --kernel absent", "boot --debug-exit --kernel absent", "version", "image build", "--nonsense"} {
-			cmd := exec.Command("sh", "-c", fmt.Sprintf(`ulimit -v %d; exec vmm %s`, kilobytes, line))
-			cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+			cmd := exec.Command("sh", "-c", `ulimit `+limit+`; exec "$0" `+line, filepath.Join(bin, "vmm"))
 			out, err := cmd.CombinedOutput()
 			status := cmd.ProcessState.ExitCode()
-			if status != start.NoSpace || !strings.HasPrefix(string(out), "vmm: the limit on this process's address space") || strings.Count(string(out), "\n") != 1 {
-				t.Errorf("%d kB, %s: %v, status %d: %s", kilobytes, line, err, status, out)
+			if status != start.NoMemory || !strings.HasPrefix(string(out), "vmm: the limit on this process's "+what) || strings.Count(string(out), "\n") != 1 {
+				t.Errorf("ulimit %s, %s: %v, status %d: %s", limit, line, err, status, out)
 			}
 		}
 	}

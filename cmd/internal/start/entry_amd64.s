@@ -6,10 +6,33 @@
 #define SYS_rt_sigaction 13
 #define SYS_getrlimit 97
 #define SYS_exit_group 231
+#define RLIMIT_DATA 2
 #define RLIMIT_AS 9
+#define STDERR 2
 #define SIG_IGN 1
 #define SIGSET_SIZE 8
 #define SIGNALS 32
+
+// CHECK goes on at next where a limit is not below what it has to be at the least.
+// Elsewhere it writes a message, a Go string, and ends the process.
+#define CHECK(resource, least, message, next) \
+	MOVL	$SYS_getrlimit, AX \
+	MOVL	$resource, DI \
+	MOVQ	SP, SI \
+	SYSCALL \
+	TESTQ	AX, AX \
+	JNE	next \
+	MOVQ	(SP), AX \
+	CMPQ	AX, $least \
+	JCC	next \
+	MOVL	$SYS_write, AX \
+	MOVL	$STDERR, DI \
+	MOVQ	message+0(SB), SI \
+	MOVQ	message+8(SB), DX \
+	SYSCALL \
+	MOVL	$SYS_exit_group, AX \
+	MOVL	$const_NoMemory, DI \
+	SYSCALL
 
 // vmm_entry is where the process begins, before Go's runtime: the Makefile has the
 // linker make it the entry (-E vmm_entry). The registers are free; the stack has the
@@ -17,25 +40,10 @@
 TEXT vmm_entry(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	SUBQ	$32, SP // for answers: struct rlimit, struct kernel_sigaction
 
-	// The runtime ends, with the status of wrong usage, when it lacks address space.
-	MOVL	$SYS_getrlimit, AX
-	MOVL	$RLIMIT_AS, DI
-	MOVQ	SP, SI
-	SYSCALL
-	TESTQ	AX, AX
-	JNE	signals
-	MOVQ	(SP), AX
-	CMPQ	AX, $const_Space
-	JCC	signals // not below
-
-	MOVL	$SYS_write, AX
-	MOVL	$2, DI
-	MOVQ	·tooLittle+0(SB), SI // the string's pointer and length
-	MOVQ	·tooLittle+8(SB), DX
-	SYSCALL
-	MOVL	$SYS_exit_group, AX
-	MOVL	$const_NoSpace, DI
-	SYSCALL
+	// The runtime ends, with the status of wrong usage, when it lacks memory.
+	CHECK(RLIMIT_AS, const_Space, ·tooLittleSpace, data)
+data:
+	CHECK(RLIMIT_DATA, const_Data, ·tooLittleData, signals)
 
 signals:
 	// The runtime takes all signals but two over, ignored or not.

@@ -1,6 +1,6 @@
 // Package start is what a program does first, in part before Go's runtime: what
 // the host has set for this process is looked at there, for the runtime ends where
-// it has too little address space, and forgets which signals are to be ignored.
+// it has too little memory, and forgets which signals are to be ignored.
 // Only a program that is linked to begin there does; "go build" alone makes one
 // that begins as usual, and knows less.
 package start
@@ -16,15 +16,20 @@ import (
 // any moment.
 const Space = 1792 << 20
 
-// NoSpace is the exit status where there is less. It is no guest's under
+// Data is the same of memory that can be written, in bytes: RLIMIT_DATA.
+const Data = 128 << 20
+
+// NoMemory is the exit status where there is less. It is no guest's under
 // --debug-exit, and not that of wrong usage.
-const NoSpace = 126
+const NoMemory = 126
 
 // For vmm_entry.
 var (
 	//lint:ignore U1000 assembly uses it
-	tooLittle = "vmm: the limit on this process's address space (ulimit -v) is below the 1.75 GiB that vmm takes without any guest's RAM; raise it or set none, and bound memory with a cgroup\n"
-	ignored   uint32 // a bit for each signal
+	tooLittleSpace = "vmm: the limit on this process's address space (ulimit -v) is below the 1.75 GiB that vmm takes without any guest's RAM; raise it or set none, and bound memory with a cgroup\n"
+	//lint:ignore U1000 assembly uses it
+	tooLittleData = "vmm: the limit on this process's data (ulimit -d) is below the 128 MiB that vmm takes without any guest's RAM; raise it or set none, and bound memory with a cgroup\n"
+	ignored       uint32 // a bit for each signal
 )
 
 // lasting are the signals that the runtime takes over and would end the program by.
