@@ -197,6 +197,24 @@ func TestFlatFolder(t *testing.T) {
 	}
 }
 
+// A kernel that is a hole of gigabytes, or has many names, does not fill the disk
+// beside the image.
+func TestLargeBootFiles(t *testing.T) {
+	entries := []entry{file("boot/vmlinuz-0", strings.Repeat("\x00", 64<<20), 0)}
+	for i := range 100 {
+		entries = append(entries, entry{tar.Header{Name: fmt.Sprintf("boot/initrd.img-%d", i), Linkname: "boot/vmlinuz-0", Typeflag: tar.TypeLink}, ""})
+	}
+	path := filepath.Join(t.TempDir(), "boot.tar")
+	if err := os.WriteFile(path, archive(t, entries...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c := Config{From: Tar, Path: path, Output: filepath.Join(t.TempDir(), "image"), Log: testWriter{t}}
+	if err := Build(context.Background(), c); err == nil || !strings.Contains(err.Error(), "have 6464 MiB; at most 4096") {
+		t.Errorf("%v; want that they are too large", err)
+	}
+	onlyImage(t, c.Output)
+}
+
 // deepByLinks is an archive in which each link leads as deep as a name may into what
 // the one before has led to.
 func deepByLinks() []entry {

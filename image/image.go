@@ -152,20 +152,43 @@ func (c *Config) unpack(ctx context.Context, t *tree.Tree, a tree.Archive, open 
 // The files of /boot that are copied beside the image.
 var bootFiles = []string{"vmlinuz-*", "initrd.img-*"}
 
+// maxBoot is how large those files may be together, in bytes: of holes in them the
+// copies would have none.
+const maxBoot = 4 << 30
+
 // copyBoot copies kernels and initial RAM disks.
 func copyBoot(t *tree.Tree, to string) error {
+	var sum int64
+	err := eachBootFile(t, func(_ string, f *os.File) error {
+		info, err := f.Stat()
+		if err == nil {
+			sum += info.Size()
+		}
+		return err
+	})
+	if err == nil && sum > maxBoot {
+		err = fmt.Errorf("the kernels and initial RAM disks in its /boot have %d MiB; at most %d are copied", sum>>20, maxBoot>>20)
+	}
+	if err != nil {
+		return err
+	}
+	return eachBootFile(t, func(name string, f *os.File) error { return copyFile(filepath.Join(to, name), f) })
+}
+
+// eachBootFile calls f with each of those files.
+func eachBootFile(t *tree.Tree, f func(name string, file *os.File) error) error {
 	for _, pattern := range bootFiles {
 		names, err := t.Glob("boot", pattern)
 		if err != nil {
 			return err
 		}
 		for _, name := range names {
-			from, err := t.Open("boot/" + name)
+			file, err := t.Open("boot/" + name)
 			if err != nil {
 				continue // a folder, or a link that leads nowhere
 			}
-			err = copyFile(filepath.Join(to, name), from)
-			if err := errors.Join(err, from.Close()); err != nil {
+			err = f(name, file)
+			if err := errors.Join(err, file.Close()); err != nil {
 				return err
 			}
 		}
