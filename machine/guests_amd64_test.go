@@ -2,7 +2,10 @@ package machine
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
+	"debug/elf"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
@@ -65,12 +68,15 @@ func TestGuests(t *testing.T) {
 // The MP table has each processor of the machine, and is found on any transport.
 func TestGuestReadsMPTable(t *testing.T) {
 	kernel := buildGuest(t, "mptable.S")
-	for _, cpus := range []int{1, 2, 7} {
-		m := newMachine(t, nil, func(c *Config) {
-			c.Kernel, c.Protocol, c.DebugExit, c.CPUs, c.RNG = kernel, boot.PVH, true, cpus, true
-			c.Append = fmt.Sprintf("cpus=%d", cpus)
-		})
-		runGuest(t, m)
+	for _, transport := range []Transport{TransportPCI, TransportMMIO} {
+		for _, cpus := range []int{1, 2, 7} {
+			words := fmt.Sprintf("{virtio_mmio} cpus=%d", cpus)
+			m := newMachine(t, nil, func(c *Config) {
+				c.Kernel, c.Protocol, c.DebugExit, c.CPUs, c.RNG = kernel, boot.PVH, true, cpus, true
+				c.Transport, c.Cmdline = transport, &words
+			})
+			runGuest(t, m)
+		}
 	}
 }
 
@@ -127,6 +133,58 @@ func TestGuestDrivesVirtio(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The same kernel in files as others make them: with an empty segment that lies behind
+// the file's end, as Unikraft's, and compressed as a whole, as Xen's. Each by itself,
+// and by the protocol that is named.
+func TestGuestShapes(t *testing.T) {
+	plain, err := os.ReadFile(buildGuest(t, "virtio.c"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	_, _ = z.Write(plain)
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, image := range map[string][]byte{
+		"an empty segment behind the end": withEmptySegment(t, plain), "gzip": packed.Bytes(),
+	} {
+		for _, p := range []boot.Protocol{boot.Auto, boot.Linux64} {
+			for _, transport := range []Transport{TransportPCI, TransportMMIO} {
+				t.Run(fmt.Sprintf("%s, %v, %s", name, p, transport), func(t *testing.T) {
+					kernel := filepath.Join(t.TempDir(), "guest")
+					if err := os.WriteFile(kernel, image, 0o600); err != nil {
+						t.Fatal(err)
+					}
+					words := "all"
+					m := newMachine(t, nil, func(c *Config) {
+						c.Kernel, c.Protocol, c.DebugExit, c.RNG, c.Transport, c.Cmdline = kernel, p, true, true, transport, &words
+					})
+					runGuest(t, m)
+				})
+			}
+		}
+	}
+}
+
+// withEmptySegment is a 64-bit ELF file whose segment for the stack's rights has
+// become one for thread-local data, of which there are none.
+func withEmptySegment(t *testing.T, file []byte) []byte {
+	t.Helper()
+	le := binary.LittleEndian
+	file = bytes.Clone(file)
+	for at, i := le.Uint64(file[32:]), uint16(0); i < le.Uint16(file[56:]); i++ {
+		if header := file[at+56*uint64(i):]; elf.ProgType(le.Uint32(header)) == elf.PT_GNU_STACK {
+			le.PutUint32(header, uint32(elf.PT_TLS))
+			le.PutUint64(header[8:], 1<<40) // offset in the file
+			return file
+		}
+	}
+	t.Fatal("the guest's file has no segment for the stack's rights")
+	return nil
 }
 
 // writerFunc is a function as an io.Writer.

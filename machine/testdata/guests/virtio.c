@@ -120,12 +120,9 @@ static void set_queue(void) {
 	}
 	REG(u32, MMIO + 0x30) = 0;
 	REG(u32, MMIO + 0x38) = QUEUE_SIZE;
-	REG(u32, MMIO + 0x80) = (u32)(u64)desc;
-	REG(u32, MMIO + 0x84) = 0;
-	REG(u32, MMIO + 0x90) = (u32)(u64)&avail;
-	REG(u32, MMIO + 0x94) = 0;
-	REG(u32, MMIO + 0xa0) = (u32)(u64)&used;
-	REG(u32, MMIO + 0xa4) = 0;
+	REG(u64, MMIO + 0x80) = (u64)desc;
+	REG(u64, MMIO + 0x90) = (u64)&avail;
+	REG(u64, MMIO + 0xa0) = (u64)&used;
 	REG(u32, MMIO + 0x44) = 1;
 }
 
