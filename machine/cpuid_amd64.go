@@ -144,6 +144,22 @@ func isAMD(leaves []kvm.CPUIDEntry) bool {
 	return leaves[i].EBX == auth || leaves[i].EBX == hygo
 }
 
+// addressBits is how many bits the guest-physical addresses have that KVM serves:
+// those that it names itself, or those of the processor, and then no more than four
+// levels of nested page tables reach. AMD APM vol. 3, appendix E.4.7, "GuestPhysAddrSize".
+func addressBits(supported []kvm.CPUIDEntry) uint {
+	const fourLevels, without = 48, 36 // without the leaf: Intel SDM vol. 3 §4.1.4
+	i := slices.IndexFunc(supported, func(e kvm.CPUIDEntry) bool { return e.Function == leafAMDSize })
+	if i < 0 {
+		return without
+	}
+	processor, guest := uint(supported[i].EAX&0xff), uint(supported[i].EAX>>16&0xff)
+	if guest != 0 {
+		return min(processor, guest)
+	}
+	return min(processor, fourLevels)
+}
+
 // withBrand adds what KVM leaves out of the leaves that it supports: the
 // processor's name, 48 characters in three leaves, which is the host's own. Linux
 // shows it as the model name. Intel SDM vol. 2, CPUID, "The Processor Brand String

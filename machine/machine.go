@@ -32,11 +32,12 @@ type Machine struct {
 
 	supported []cpuid.Leaf // what CPUID may say here
 
-	pci       *pci.Root   // nil without
-	routes    routes      // of interrupts, to the guest
-	described []acpi.Term // devices that the firmware tells of
-	ecam      uint64      // where the firmware tells of PCI; 0 for nowhere
-	words     []string    // of the command line: devices, for a guest without ACPI
+	pci         *pci.Root   // nil without
+	routes      routes      // of interrupts, to the guest
+	described   []acpi.Term // devices that the firmware tells of
+	ecam        uint64      // where the firmware tells of PCI; 0 for nowhere
+	addressBits uint        // of guest-physical addresses
+	words       []string    // of the command line: devices, for a guest without ACPI
 
 	transports []transport // of virtio devices
 	quiesced   bool        // their workers are at rest; guarded by pausing

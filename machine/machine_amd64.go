@@ -285,6 +285,7 @@ func (m *Machine) addProcessors(supported func() ([]kvm.CPUIDEntry, error), n in
 	if err != nil {
 		return err
 	}
+	m.addressBits = addressBits(cpuid)
 	cpuid = withBrand(cpuid)
 	for id := range n {
 		vcpu, err := m.vm.CreateVCPU(id)
@@ -308,6 +309,9 @@ func (m *Machine) addProcessors(supported func() ([]kvm.CPUIDEntry, error), n in
 
 // addFirmware describes the machine to the guest's operating system.
 func (m *Machine) addFirmware(cpus int) error {
+	if m.pci != nil {
+		m.described = append(m.described, m.describePCI())
+	}
 	tables, err := acpi.Build(boot.FirmwareAddr, acpi.Config{
 		CPUs:            cpus,
 		SleepControl:    portPower + power.SleepControl,

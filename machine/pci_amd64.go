@@ -29,12 +29,36 @@ func (m *Machine) addPCI() error {
 	if err := m.mmio.Insert(pciECAMAddr, pci.ECAMSize, "PCI ECAM", m.pci.ECAM()); err != nil {
 		return err
 	}
-	m.described = append(m.described, acpi.PCI(portPCI,
-		[2]uint32{pciWindowAddr, pciWindowSize}, [2]uint32{pciECAMAddr, pci.ECAMSize}))
 	m.ecam = pciECAMAddr
 	m.mmio.Otherwise("PCI", m.pci.Memory())
 	return nil
 }
+
+// describePCI tells where an operating system may put registers: in the window below
+// 4 GiB, where they are, and anywhere above RAM that a processor reaches.
+func (m *Machine) describePCI() acpi.Term {
+	windows := []acpi.Term{acpi.Window(pciWindowAddr, pciWindowSize)}
+	if w := highWindow(m.memory.Regions(), m.addressBits); w.Size > 0 {
+		windows = append(windows, acpi.HighWindow(w.Start, w.Size))
+	}
+	return acpi.PCI(portPCI, [2]uint32{pciECAMAddr, pci.ECAMSize}, windows...)
+}
+
+// highWindow is where a processor with addresses of some bits has neither RAM nor the
+// board's devices, above 4 GiB.
+func highWindow(ram []memory.Region, addressBits uint) memory.Range {
+	start, end := uint64(memory.HoleEnd), uint64(1)<<addressBits
+	for _, r := range ram {
+		start = max(start, (r.End()+highWindowAlign-1)&^(highWindowAlign-1))
+	}
+	if start >= end {
+		return memory.Range{}
+	}
+	return memory.Range{Start: start, Size: end - start}
+}
+
+// highWindowAlign keeps the window out of the large page that RAM ends in.
+const highWindowAlign = 1 << 30
 
 // maxAddress is where the addresses end that a processor can have. Intel SDM vol. 3
 // §4.1.4.

@@ -187,6 +187,16 @@ func Window(base, size uint32) Term {
 	return t
 }
 
+// HighWindow is the same in 64 bits, for what lies above RAM. ACPI 6.5 §6.4.3.5.1.
+func HighWindow(base, size uint64) Term {
+	const tag, memory, fixed, writable = 0x8a, 0, 1<<2 | 1<<3, 1
+	t := append(le.AppendUint16(Term{tag}, 43), memory, fixed, writable)
+	for _, v := range []uint64{0, base, base + size - 1, 0, size} { // granularity, range, translation, length
+		t = le.AppendUint64(t, v)
+	}
+	return t
+}
+
 // BusNumbers is the range of bus numbers behind a bridge. ACPI 6.5 §6.4.3.5.3.
 func BusNumbers(first, last uint16) Term {
 	const tag, bus, fixed = 0x88, 2, 1<<2 | 1<<3

@@ -61,10 +61,10 @@ func VirtioMMIO(n int, addr, size uint32, gsi uint32) Term {
 }
 
 // PCI is a PCI Express root complex with bus 0 alone. Its devices have their
-// registers in the window; that the configuration space's memory is taken is
-// said by a device of its own, as Linux demands before it uses it. PCI Firmware
-// Specification 3.3 §4.1.2, §4.1.3.
-func PCI(configPorts uint16, window [2]uint32, ecam [2]uint32) Term {
+// registers in the windows, made with Window and HighWindow; that the
+// configuration space's memory is taken is said by a device of its own, as Linux
+// demands before it uses it. PCI Firmware Specification 3.3 §4.1.2, §4.1.3.
+func PCI(configPorts uint16, ecam [2]uint32, windows ...Term) Term {
 	return concat(
 		Dev("PCI0",
 			Name("_HID", EISAID("PNP0A08")),
@@ -72,7 +72,7 @@ func PCI(configPorts uint16, window [2]uint32, ecam [2]uint32) Term {
 			Name("_SEG", Int(0)),
 			Name("_BBN", Int(0)),
 			Name("_UID", Int(0)),
-			Name("_CRS", Resources(BusNumbers(0, 0), Ports(configPorts, 8), Window(window[0], window[1])))),
+			Name("_CRS", Resources(BusNumbers(0, 0), Ports(configPorts, 8), concat(windows...)))),
 		Dev("MRES",
 			Name("_HID", EISAID("PNP0C02")),
 			Name("_CRS", Resources(Memory(ecam[0], ecam[1])))))

@@ -21,7 +21,8 @@ func config(cpus int) Config {
 			Dev("TEST", Name("_HID", Str("LNRO0005")), Name("_UID", Int(1<<40)),
 				Name("_CRS", Resources(Memory(0xd000_0000, 0x1000), IRQ(5, false)))),
 			VirtioMMIO(17, 0xc000_1000, 0x1000, 16),
-			PCI(0xcf8, [2]uint32{0xd000_0000, 0x1000_0000}, [2]uint32{0xe000_0000, 1 << 20}),
+			PCI(0xcf8, [2]uint32{0xe000_0000, 1 << 20},
+				Window(0xd000_0000, 0x1000_0000), HighWindow(0x1_4000_0000, 0xfffe_c000_0000)),
 		},
 	}
 }
