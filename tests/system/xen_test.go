@@ -14,7 +14,7 @@ import (
 // a Linux that it is given as a module. It needs a PIT on the I/O APIC's input 2, and
 // a BIOS data area.
 func TestXen(t *testing.T) {
-	const start = "*** Building a PV Dom0 ***"
+	const start = "Dom0 kernel: 64-bit" // Xen has read its file, and is about to build it
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	out := watcher{word: start, seen: make(chan struct{})}
