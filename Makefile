@@ -171,6 +171,18 @@ bench: packages build ## measure virtual machines against containers and unikern
 bench-boot: packages build ## race vmm, QEMU, gokvm and others on PATH to init, in the lab (BENCH_OUT=DIR keeps the results)
 	@tests/bench/race/run $(BENCH_OUT)
 
+RELEASE ?= bin/release
+.PHONY: release
+release: ## make a tarball and a Debian package in bin/release, twice, and compare them
+	@guest-images/packages dpkg-dev xz-utils
+	@release/build $(RELEASE)
+	@again=$$(mktemp -d) && trap 'rm -rf "$$again"' EXIT && release/build "$$again" >/dev/null && \
+	  for f in "$$again"/*; do cmp "$$f" "$(RELEASE)/$${f##*/}" || exit 1; done && echo 'two builds are identical'
+
+.PHONY: module
+module: ## give the Go module another path, for go install: make module MODULE=example.com/you/vmm
+	release/module $(MODULE)
+
 .PHONY: clean
 clean: ## remove what was built here (the cache stays)
 	rm -rf bin

@@ -15,6 +15,6 @@ func main() {
 	start.Begin()
 	root := &cobra.Command{Use: "vmm", Short: "What vmm has beside machines"}
 	cli.Prepare(root)
-	root.AddCommand(newBench(), newExplore(), newImage(), newNet())
+	root.AddCommand(newBench(), newExplore(), newImage(), newKernel(), newNet())
 	os.Exit(cli.Run(root, os.Args[1:], func(error) string { return "" }))
 }

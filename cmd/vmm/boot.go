@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -55,6 +56,7 @@ type bootFlags struct {
 	web                  string
 	paused               bool
 	timing               timingFlags
+	file                 configFlags
 }
 
 func newBoot() *cobra.Command {
@@ -91,9 +93,17 @@ when the guest crashed, and 8 when a signal ended vmm.`,
   vmm boot --kernel vmlinuz --initrd initrd.cpio --timeline boot.json --ready console:login
   vmm boot --kernel vmlinux --boot-protocol pvh --timeout 30s </dev/null >boot.log
   vmm boot --kernel xen.gz --module path=vmlinuz,args="console=hvc0 root=/dev/vda" --module path=initrd.img --append "dom0_mem=512M com1=115200 console=com1" --disk path=debian.img
-  vmm boot --kernel apic.flat --append "-smp 1" --debug-exit`,
+  vmm boot --kernel apic.flat --append "-smp 1" --debug-exit
+  vmm boot --kernel vmlinuz --initrd initrd.cpio --cpus 2 --print-config >vmm.toml && vmm boot --config vmm.toml`,
 		Args: cli.Usage(f.args),
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file, err := f.file.apply(cmd.Flags())
+			if err != nil {
+				return cli.UsageError{Err: err}
+			}
+			if f.file.print {
+				return writeConfig(cmd.OutOrStdout(), cmd.Flags(), file, os.Args[1:], strings.Join(args, ""))
+			}
 			if f.web != "" {
 				return explore(f.web, cmd.Flags(), os.Args[1:])
 			}
@@ -141,13 +151,14 @@ when the guest crashed, and 8 when a signal ended vmm.`,
 	f.trace.register(fl)
 	f.gdb.register(fl)
 	f.timing.add(cmd)
+	f.file.register(fl)
 	fl.BoolVar(&f.json, "json", false, "say how the machine ended as JSON on standard error")
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log what vmm does on standard error")
 	cli.GroupFlags(cmd,
 		cli.FlagGroup{Title: "Kernel:", Flags: []string{"kernel", "initrd", "module", "cmdline", "append", "boot-protocol", "kaslr", "no-cache", "share-kernel"}},
 		cli.FlagGroup{Title: "Processors and memory:", Flags: []string{"memory", "cpus", "hugepages", "thp", "prefault"}},
 		cli.FlagGroup{Title: "Devices:", Flags: []string{"rootfs", "disk", "net", "share", "vsock", "balloon", "console", "rng", "transport", "debug-exit", "boot-timer"}},
-		cli.FlagGroup{Title: "Control:", Flags: []string{"control", "paused", "web", "sandbox", "timeout"}},
+		cli.FlagGroup{Title: "Control:", Flags: []string{"control", "paused", "web", "sandbox", "timeout", "config", "print-config"}},
 		cli.FlagGroup{Title: "Watching and debugging:", Flags: []string{"trace", "trace-format", "trace-filter", "trace-doorbells", "timeline",
 			"ready", "profile", "profile-rate", "gdb", "wait-gdb", "gdb-any-address", "json", "verbose"}})
 	return cmd

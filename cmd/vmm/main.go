@@ -35,7 +35,7 @@ func groups() []group {
 		{"Start a virtual machine:", []*cobra.Command{newBoot(), newTrace()}},
 		{"Watch one:", []*cobra.Command{newTop(), inTools("explore"), newInspect(), newTimeline()}},
 		{"Control one:", []*cobra.Command{newCtl()}},
-		{"Measure and prepare:", []*cobra.Command{inTools("bench"), inTools("image"), newDoctor()}},
+		{"Measure and prepare:", []*cobra.Command{inTools("bench"), inTools("image"), inTools("kernel"), newDoctor()}},
 		{aboutVMM, []*cobra.Command{newVersion()}},
 	}
 }

@@ -18,6 +18,7 @@ var toolCommands = map[string]string{ // with what they do, for the list of comm
 	"bench":   "Measure virtual machines against containers and unikernels",
 	"explore": "Look at a running machine in a web browser",
 	"image":   "Make disk images",
+	"kernel":  "Get kernels for guests",
 }
 
 // wantsTools reports whether a command line, or the completion of one, is for
@@ -45,7 +46,8 @@ func execTools() error {
 // explore goes on as "vmm explore", with the flags of a command line of "vmm boot"
 // but --web.
 func explore(web string, flags *pflag.FlagSet, line []string) error {
-	all := []string{"vmm", "explore", "--web", web, "--"}
+	// Without the page that a configuration file asks for: this is it.
+	all := []string{"vmm", "explore", "--web", web, "--", "--web="}
 	err := flags.ParseAll(line, func(f *pflag.Flag, value string) error {
 		if f.Name != "web" {
 			all = append(all, "--"+f.Name+"="+value)
