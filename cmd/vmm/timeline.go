@@ -171,7 +171,7 @@ func functions(symbols *kallsyms.Table) func(rip uint64) string {
 }
 
 func newTimeline() *cobra.Command {
-	n := 10
+	n, svg := 10, false
 	cmd := &cobra.Command{
 		Use:   "timeline FILE",
 		Short: "Draw a timeline that 'vmm boot --timeline FILE' has recorded",
@@ -180,7 +180,8 @@ file itself also opens in Perfetto (https://ui.perfetto.dev) and Chrome's
 about:tracing.`,
 		Example: `  vmm boot --kernel vmlinuz --initrd initrd.cpio --timeline boot.json
   vmm timeline boot.json
-  vmm timeline --initcalls -1 boot.json`,
+  vmm timeline --initcalls -1 boot.json
+  vmm timeline --svg boot.json >boot.svg`,
 		Args: cli.Usage(cli.Args(1, 1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := os.Open(args[0])
@@ -193,10 +194,17 @@ about:tracing.`,
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			untrusted.Clean(&data)
+			if svg {
+				if err := data.WriteSVG(cmd.OutOrStdout()); err != nil {
+					return fmt.Errorf("%s: %w", args[0], err)
+				}
+				return nil
+			}
 			_, err = data.WriteText(cmd.OutOrStdout(), n)
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&svg, "svg", false, "draw a picture, as SVG")
 	cmd.Flags().IntVar(&n, "initcalls", n, "`number` of initcalls to list; -1 for all, in order")
 	return cmd
 }
