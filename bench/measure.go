@@ -298,7 +298,7 @@ type spending struct {
 // subject's of the suite. Where it is not known yet how long a start takes, one is
 // tried.
 func (h *host) affordable(t *trial, spent time.Duration) error {
-	one := h.usual(t.subject)
+	one := h.expectedStart(t.subject)
 	takes := time.Duration(t.starts*float64(one) + t.seconds*float64(time.Second))
 	if t.bounded {
 		takes = min(takes, 2*one)

@@ -278,7 +278,7 @@ func (h *host) startMany(ctx context.Context, r *recorder, s *subject, n int) er
 			}
 			ends[k].i = i
 			// All together may take as much longer as there are of them.
-			ends[k].ready, ends[k].err = h.ready(ctx, i, n, h.patience(s)+time.Duration(n)*h.usual(s))
+			ends[k].ready, ends[k].err = h.ready(ctx, i, n, h.patience(s)+time.Duration(n)*h.expectedStart(s))
 		})
 	}
 	starting.Wait()
@@ -324,8 +324,8 @@ func (h *host) remember(s *subject, d time.Duration) {
 	h.took[s] = append(h.took[s], d.Seconds())
 }
 
-// usual is how long a start takes, as far as that is known.
-func (h *host) usual(s *subject) time.Duration {
+// expectedStart is how long a start takes, as far as that is known.
+func (h *host) expectedStart(s *subject) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.took[s]) == 0 {

@@ -78,7 +78,7 @@ func (r *Recent) Since(from uint64, wait time.Duration) (at uint64, data []byte)
 	return at, data
 }
 
-// Close lets those go on who wait for more. Writing goes on as before.
+// Close ends the waits of readers. Writing goes on as before.
 func (r *Recent) Close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -47,7 +47,7 @@ type Image interface {
 	// afterwards is of no use.
 	Read(v *memory.Vector, off int64, wait bool) error
 	// Write stores v at offset off; with sync, so that it outlives a crash
-	// of the host. Of wait, see Read.
+	// of the host. For wait, see Read.
 	Write(v *memory.Vector, off int64, sync, wait bool) error
 	// Flush makes all that was written so far outlive a crash of the host.
 	Flush() error

@@ -11,8 +11,8 @@ import (
 	"vmm/memory"
 )
 
-// cow is a qcow2 image, for reading.
-type cow struct {
+// qcow2Image is a qcow2 image, for reading.
+type qcow2Image struct {
 	file    *os.File
 	image   *qcow2.Image
 	buffers buffers
@@ -36,12 +36,12 @@ func openQcow2(c Config, file *os.File) (Image, error) {
 	if err := checkSize(image.Size()); err != nil {
 		return nil, err
 	}
-	return &cow{file, image, newBuffers()}, nil
+	return &qcow2Image{file, image, newBuffers()}, nil
 }
 
-func (c *cow) Size() int64 { return c.image.Size() }
+func (c *qcow2Image) Size() int64 { return c.image.Size() }
 
-func (c *cow) Read(v *memory.Vector, off int64, wait bool) error {
+func (c *qcow2Image) Read(v *memory.Vector, off int64, wait bool) error {
 	if !wait {
 		return unix.EAGAIN
 	}
@@ -62,12 +62,12 @@ func (c *cow) Read(v *memory.Vector, off int64, wait bool) error {
 	return nil
 }
 
-func (c *cow) Write(*memory.Vector, int64, bool, bool) error { return unix.EROFS }
-func (c *cow) Flush() error                                  { return nil }
-func (c *cow) Discard(int64, int64) error                    { return unix.EROFS }
-func (c *cow) Zero(int64, int64, bool) error                 { return unix.EROFS }
+func (c *qcow2Image) Write(*memory.Vector, int64, bool, bool) error { return unix.EROFS }
+func (c *qcow2Image) Flush() error                                  { return nil }
+func (c *qcow2Image) Discard(int64, int64) error                    { return unix.EROFS }
+func (c *qcow2Image) Zero(int64, int64, bool) error                 { return unix.EROFS }
 
-func (c *cow) Close() error {
+func (c *qcow2Image) Close() error {
 	err := c.buffers.close()
 	c.image.Close()
 	return errors.Join(err, c.file.Close())

@@ -193,7 +193,7 @@ func (s *session) choose(p []byte) []byte {
 func (s *session) move(p []byte) ([]byte, error) {
 	step := p[0] == 's' || p[0] == 'S'
 	args := p[1:]
-	if p[0] == 'C' || p[0] == 'S' { // a signal, which is nothing to a processor
+	if p[0] == 'C' || p[0] == 'S' { // with a signal, which a vCPU cannot take
 		_, after, found := bytes.Cut(args, []byte(";"))
 		args = nil
 		if found {

@@ -218,7 +218,7 @@ func (m *Machine) addInterrupts() error {
 func (m *Machine) addDevices(cfg Config) error {
 	com1 := serial.New(m.line("COM1", irqCOM1), cfg.Console)
 	m.console = com1
-	timer := &pit{chip: m.vm, wire: func() error { return m.routes.wire(m.vm) }, log: m.log}
+	timer := &pit{chip: m.vm, connect: func() error { return m.routes.apply(m.vm) }, log: m.log}
 	m.powerButton = m.line("power button", irqPowerButton)
 	keyboard := i8042.New(m.reset, nil)
 	if cfg.Keyboard {

@@ -15,11 +15,11 @@ import (
 // its creation starts a kernel thread, and to take it apart KVM waits four
 // times for readers of its tables, longer than all the rest of a VM's end.
 type pit struct {
-	chip timerChip
-	wire func() error // connects its interrupt
-	log  *slog.Logger
-	once sync.Once
-	made atomic.Bool // KVM answers the ports
+	chip    timerChip
+	connect func() error // its interrupt
+	log     *slog.Logger
+	once    sync.Once
+	made    atomic.Bool // KVM answers the ports
 }
 
 // timerChip is the part of kvm.VM that pit needs.
@@ -68,7 +68,7 @@ func (p *pitPort) Write(offset uint64, data []byte) {
 // as one of two that program a timer at once is anyway.
 func (p *pit) create(change func(*kvm.PITState)) {
 	p.once.Do(func() {
-		err := p.wire()
+		err := p.connect()
 		if err == nil {
 			err = p.chip.CreatePIT()
 		}

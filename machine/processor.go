@@ -4,8 +4,8 @@ import "vmm/trace"
 
 // Processor is the state of a vCPU, for people to look at.
 type Processor struct {
-	// State is "running", also of one that would if it were not held, "halted",
-	// or "not started".
+	// State is "running", "halted" or "not started". A vCPU that runs but for a
+	// pause is "running", too.
 	State string `json:"state"`
 	// Bits is how wide the code is that it executes: 16, 32 or 64.
 	Bits int `json:"bits"`

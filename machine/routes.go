@@ -108,8 +108,8 @@ func with(table []kvm.Route, route kvm.Route) []kvm.Route {
 	return append(table, route)
 }
 
-// wire has the wired interrupts lead to where a PC has them.
-func (r *routes) wire(vm router) error {
+// apply has the wired interrupts lead to where a PC has them.
+func (r *routes) apply(vm router) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.set(vm, r.current())

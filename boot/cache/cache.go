@@ -65,10 +65,9 @@ func Dir() (string, error) {
 	return filepath.Join(dir, "vmm", "unpacked"), nil
 }
 
-// Open opens the cache in a folder, and makes the folder if it has to. Kernels
-// beyond limit bytes go, those first that have not been used for longest. Only
-// this user may be able to write to the folder, or to put another in its place:
-// who can, chooses what boots.
+// Open opens the cache in a folder, and makes the folder if needed. It evicts the
+// least recently used kernels until limit bytes are left. Only this user may be able
+// to write to the folder or to replace it: whoever can do that decides what boots.
 func Open(dir string, limit int64, log *slog.Logger) (*Cache, error) {
 	fd, err := openFolder(dir)
 	if err != nil {

@@ -19,7 +19,7 @@ const MaxQueueSize = 32768
 
 // Queue is the device's side of a split virtqueue. virtio §2.7.
 //
-// Taking chains (Pop, NotifySoon, Silence, Listen, Waiting, Yield) is for one goroutine,
+// Taking chains (Pop, NotifySoon, DisableNotifications, EnableNotifications, Waiting, Yield) is for one goroutine,
 // the device's worker; giving them back (Push, PushAll, Notify) for any. What the
 // guest wrote into the rings is copied once and then checked; a ring that makes
 // no sense breaks the queue, which then stays silent until the device is reset.
@@ -386,19 +386,19 @@ func (q *Queue) NotifySoon(n uint64) {
 	}
 }
 
-// Silence tells the driver that it need not ring the doorbell: the device is
-// looking anyway. virtio §2.7.10.
-func (q *Queue) Silence() {
-	// With event indices the one of long ago is left standing, which asks
-	// for no doorbell until the ring comes around to it.
+// DisableNotifications tells the driver that it need not ring the doorbell while the
+// device polls the ring. virtio §2.7.10.
+func (q *Queue) DisableNotifications() {
+	// With event indices the last one stays in place: it asks for no doorbell
+	// until the ring comes around to it.
 	if !q.events {
 		q.setSilent(true)
 	}
 }
 
-// Listen asks for the doorbell again. It returns true when a chain has come in
-// the meantime, for which the doorbell may not ring.
-func (q *Queue) Listen() bool {
+// EnableNotifications asks for the doorbell again. It returns true when a chain has
+// come in the meantime, for which the driver may not ring it.
+func (q *Queue) EnableNotifications() bool {
 	if q.broken {
 		return false
 	}
@@ -408,7 +408,7 @@ func (q *Queue) Listen() bool {
 		q.setSilent(false)
 	}
 	// The store before and this load are sequentially consistent; the driver
-	// stores the index and then looks whether we listen.
+	// stores the index and then looks whether notifications are enabled.
 	return q.Waiting()
 }
 

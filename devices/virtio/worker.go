@@ -19,8 +19,8 @@ func StartWorker(q *Queue, serve func()) *Worker {
 		for {
 			// While we look, the driver need not call: under load, one
 			// doorbell is enough for many chains.
-			for more := true; more && !q.Stopping(); more = q.Listen() {
-				q.Silence()
+			for more := true; more && !q.Stopping(); more = q.EnableNotifications() {
+				q.DisableNotifications()
 				serve()
 			}
 			q.Yield()

@@ -42,18 +42,18 @@ func (g *gateway) serveDNS() error {
 		return fmt.Errorf("DNS: %w", err)
 	}
 	n := names{make(chan struct{}, maxQuestions)}
-	go func() { _ = (&dns.Server{PacketConn: patient{packets}, Handler: n}).ActivateAndServe() }()
+	go func() { _ = (&dns.Server{PacketConn: noDeadlines{packets}, Handler: n}).ActivateAndServe() }()
 	limited := netutil.LimitListener(connections, maxNameConnections)
 	go func() { _ = (&dns.Server{Listener: limited, Handler: n}).ActivateAndServe() }()
 	return nil
 }
 
-// patient is a connection without deadlines, for a server that would look up
+// noDeadlines is a connection without deadlines, for a server that would look up
 // every two seconds to see whether it should end. It ends with its connection,
 // and an idle machine wakes nobody.
-type patient struct{ net.PacketConn }
+type noDeadlines struct{ net.PacketConn }
 
-func (patient) SetReadDeadline(time.Time) error { return nil }
+func (noDeadlines) SetReadDeadline(time.Time) error { return nil }
 
 // ServeDNS implements dns.Handler.
 func (n names) ServeDNS(w dns.ResponseWriter, question *dns.Msg) {

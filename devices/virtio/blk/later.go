@@ -18,8 +18,8 @@ type filed interface {
 // under way.
 func (s *server) loop() {
 	for q := s.queue; ; {
-		for more := true; more && !q.Stopping(); more = q.Listen() && !s.crowded() {
-			q.Silence()
+		for more := true; more && !q.Stopping(); more = q.EnableNotifications() && !s.crowded() {
+			q.DisableNotifications()
 			s.serve()
 		}
 		q.Yield()

@@ -146,7 +146,7 @@ func (d *Device) Receive(data []byte) int {
 	taken := 0
 	for taken < len(data) {
 		if !q.Pop(&d.chain) {
-			if q.Listen() {
+			if q.EnableNotifications() {
 				continue
 			}
 			break

@@ -96,10 +96,10 @@ func (r *receiver) loop() {
 			// No buffers: wait for some. The doorbell rings, too, when the
 			// device is stopped.
 			r.queue.Notify()
-			if !r.queue.Listen() {
+			if !r.queue.EnableNotifications() {
 				r.queue.AwaitDoorbell()
 			}
-			r.queue.Silence()
+			r.queue.DisableNotifications()
 			continue
 		}
 		n, err := r.vector.Readv(r.fd)

@@ -346,7 +346,7 @@ func (i *inbox) take(c *virtio.Chain, who *conn) bool {
 			i.queue.Notify()
 			continue
 		}
-		if !i.queue.Listen() && !over() {
+		if !i.queue.EnableNotifications() && !over() {
 			i.more.Wait()
 		}
 	}
