@@ -14,6 +14,7 @@ import (
 	"vmm/bench/isolation"
 	"vmm/bench/load"
 	"vmm/bench/runtime"
+	"vmm/sandbox"
 )
 
 func (h *host) planIsolation(s *subject) []*trial {
@@ -67,7 +68,28 @@ func (h *host) trialFence(ctx context.Context, r *recorder, s *subject) (err err
 	if open >= 0 {
 		r.sample("syscalls_open", 0, 0, float64(open))
 	}
+	escaped, err := escapedCalls(i.Main(), f)
+	if err != nil {
+		return err
+	}
+	if escaped >= 0 {
+		r.sample("syscalls_escaped", 0, 0, float64(escaped))
+	}
 	return nil
+}
+
+// escapedCalls is how many system calls of the host a workload may make that controls
+// the process which runs it, of a machine its monitor; -1: not known, for the kernel
+// shows no filters.
+func escapedCalls(pid int, f isolation.Fence) (int, error) {
+	if f.Seccomp == "off" {
+		return isolation.HostCalls()
+	}
+	calls, filtered, err := sandbox.Allowed(pid)
+	if err != nil || !filtered {
+		return -1, err
+	}
+	return len(calls), nil
 }
 
 // kernel is the version of the kernel that the application runs on.

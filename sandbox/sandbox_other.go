@@ -31,5 +31,8 @@ func seccomp() error { return errUnsupported }
 
 func filterCalls(Group) error { return errUnsupported }
 
+// Allowed is for another architecture.
+func Allowed(int) (calls []string, filtered bool, err error) { return nil, false, errUnsupported }
+
 // Refusals are those of the filter: none.
 func Refusals() (refused <-chan string, err error) { return nil, nil }

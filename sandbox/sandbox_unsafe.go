@@ -72,3 +72,18 @@ func setCapabilities(permitted uint64) error {
 	}
 	return nil
 }
+
+// getFilter is ptrace(2) with PTRACE_SECCOMP_GET_FILTER: a filter of a thread that has
+// stopped for this one, the newest first.
+func getFilter(tid, index int) ([]unix.SockFilter, error) {
+	n, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_SECCOMP_GET_FILTER, uintptr(tid), uintptr(index), 0, 0, 0)
+	if errno != 0 {
+		return nil, errno
+	}
+	program := make([]unix.SockFilter, n)
+	_, _, errno = unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_SECCOMP_GET_FILTER, uintptr(tid), uintptr(index), uintptr(unsafe.Pointer(&program[0])), 0, 0)
+	if errno != 0 {
+		return nil, errno
+	}
+	return program, nil
+}

@@ -323,7 +323,7 @@ func calls(r *result.Run) (*Figure, error) {
 		"Distinct system calls that the processes which run the workload made, from their execution through 50 requests, by strace. For machines they are the monitor's: the guest itself can make none.",
 		"distinct system calls", "")
 	barFigure(r, f, "isolation", "syscalls", -1, 1, false)
-	f.Columns = []string{"runtime", "made", "made, starting included", "open to the workload", "seccomp", "no new privileges", "capabilities", "namespaces of its own", "user", "threads", "kernel"}
+	f.Columns = []string{"runtime", "made", "made, starting included", "open to the workload", "after escape", "seccomp", "no new privileges", "capabilities", "namespaces of its own", "user", "threads", "kernel"}
 	f.Rows = nil
 	for _, s := range subjects(r) {
 		cell := func(metric string) string {
@@ -334,7 +334,7 @@ func calls(r *result.Run) (*Figure, error) {
 			continue
 		}
 		f.Rows = append(f.Rows, []string{
-			label(s), cell("syscalls"), cell("syscalls_start"), cell("syscalls_open"), r.Fact(s, "seccomp"), r.Fact(s, "no_new_privs"),
+			label(s), cell("syscalls"), cell("syscalls_start"), cell("syscalls_open"), cell("syscalls_escaped"), r.Fact(s, "seccomp"), r.Fact(s, "no_new_privs"),
 			cell("capabilities"), r.Fact(s, "namespaces"), r.Fact(s, "user"), cell("isolation_threads"), r.Fact(s, "kernel"),
 		})
 	}

@@ -50,6 +50,7 @@ func run() *result.Run {
 		add("memory", "minimum", 0, base[name]*1e9)
 		add("isolation", "syscalls", 0, 30)
 		add("isolation", "syscalls_open", 0, map[bool]float64{true: 0, false: 300}[strings.Contains(kinds[name], "machine")])
+		add("isolation", "syscalls_escaped", 0, 40)
 		add("isolation", "capabilities", 0, 3)
 	}
 	fact := func(runtime, name, value string) {

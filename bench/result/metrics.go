@@ -51,6 +51,7 @@ var Metrics = map[string]Metric{
 	"syscalls":          {"", "", "distinct host system calls of the processes that run the workload"},
 	"syscalls_start":    {"", "", "distinct host system calls of all of its processes, starting included"},
 	"syscalls_open":     {"", "", "host system calls that the workload may make, as far as its seccomp filter goes"},
+	"syscalls_escaped":  {"", "", "host system calls that the process running the workload may make, by the filters that the kernel has for its threads"},
 	"capabilities":      {"", "", "capabilities that the process running the workload has"},
 	"namespaces":        {"", "", "kinds of namespaces that it does not share with the host"},
 	"rebuild":           {"s", "", "from a changed source to the first response: building, packing, starting"},

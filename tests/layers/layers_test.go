@@ -107,7 +107,7 @@ var may = map[string][]string{
 	"vmm/tools/toolstest": {},
 	"vmm/trace":           {},
 	"vmm/untrusted":       {},
-	"vmm/bench":           {"vmm/bench/", "vmm/image", "vmm/image/tree", "vmm/untrusted"},
+	"vmm/bench":           {"vmm/bench/", "vmm/image", "vmm/image/tree", "vmm/sandbox", "vmm/untrusted"},
 	"vmm/bench/":          {"vmm/bench/", "vmm/image/tree", "vmm/untrusted"},
 }
 
