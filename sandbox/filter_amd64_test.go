@@ -133,8 +133,9 @@ func TestNumberOfCalls(t *testing.T) {
 	if len(calls) > most {
 		t.Errorf("%d calls with a disk and a tap, want at most %d", len(calls), most)
 	}
-	t.Logf("%d calls alone, %d with a disk and a tap, %d with all that there is",
-		len(Calls(Machine)), len(calls), len(Calls(^Network)))
+	t.Logf("%d calls alone, %d with a disk and a tap, %d with every device and a control socket",
+		len(Calls(Machine)), len(calls), len(Calls(Machine|Disk|Tap|UserNetwork|Share|Serve|Remove|Broker)))
+	t.Logf("%d of a user network's process, %d of a broker's", len(Calls(Network)), len(Calls(Dial)))
 	for _, c := range calls {
 		t.Logf("%-20s %s", c.Name, c.Limits)
 	}
