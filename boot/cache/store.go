@@ -91,8 +91,9 @@ func identifyOwn(f *os.File) (identity, error) {
 
 func notAsItWas(f *os.File) error { return fmt.Errorf("%s is not as it was", f.Name()) }
 
-// unpack unpacks a kernel and keeps it for the next time. The machine does not
-// wait until it is on disk.
+// unpack unpacks a kernel and keeps it for the next time. The machine is put together
+// while it goes to the disk, and waits for that before its guest runs, if vmm is to be
+// in its sandbox then.
 func (c *Cache) unpack(img *boot.Image, sum string) (*boot.Image, error) {
 	vmlinux, free, err := img.UnpackTo(memory.Scratch)
 	if err != nil {
