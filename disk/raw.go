@@ -28,6 +28,7 @@ type raw struct {
 	partial sync.RWMutex
 	// stamped is when the file's times become old, in nanoseconds since 1970.
 	stamped atomic.Int64
+	tick    int64 // of the kernel's clock for them, in nanoseconds
 }
 
 func openRaw(c Config, file *os.File) (Image, error) {
@@ -54,6 +55,11 @@ func openRaw(c Config, file *os.File) (Image, error) {
 		if size%int64(r.align) != 0 {
 			return nil, fmt.Errorf("its size of %d bytes is no multiple of its storage's blocks, of %d bytes; leave out \"cache=none\"", size, r.align)
 		}
+		var tick unix.Timespec
+		if err := unix.ClockGetres(unix.CLOCK_REALTIME_COARSE, &tick); err != nil {
+			return nil, err
+		}
+		r.tick = tick.Nano()
 	}
 	return r, nil
 }
@@ -145,9 +151,9 @@ func (r *raw) stamp() {
 	// futimens(3). Whoever may write to the file may do this. Without it, writes
 	// are slower.
 	_, _, _ = unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(r.fd), 0, 0, 0, 0, 0)
-	var now, tick unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now) == nil && unix.ClockGetres(unix.CLOCK_REALTIME_COARSE, &tick) == nil {
-		r.stamped.Store(now.Nano() + tick.Nano())
+	var now unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now) == nil {
+		r.stamped.Store(now.Nano() + r.tick)
 	}
 }
 
