@@ -5,7 +5,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -53,7 +55,17 @@ func hang() {
 // tests are those of this package, with vmm-tools in PATH.
 type tests struct{ *testing.M }
 
-func (t tests) Run() int { return toolstest.Run(t.M.Run) }
+func (t tests) Run() int {
+	// The scripts begin with the signals of a terminal, though these tests may have
+	// been started by nohup or in the background: what is caught here has its
+	// default again in a program that is executed.
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
+	return toolstest.Run(t.M.Run)
+}
 
 // TestScripts runs the command lines of testdata as a user does. Each finds the
 // kernels of writeKernels in its folder.
