@@ -66,27 +66,35 @@ func TestIdle(t *testing.T) {
 		dir := t.TempDir()
 		v := serve(t, "--transport", transport, "--net", "user", "--balloon", "free-page-reporting",
 			"--vsock", "cid=3,uds="+filepath.Join(dir, "vsock"), "--share", "path="+dir+",tag=dir")
-		v.sh("ip link set eth0 up; sleep 15") // for what the start has left to be done
+		// The guest's kernel asks devices for something now and then: it looks for
+		// routers, and wants random numbers once a minute. Most of that takes no exit
+		// to vmm. It is switched off, and what the start has left to be done is
+		// waited for.
+		v.sh(`set -e
+			echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
+			cd /sys/bus/virtio/drivers/virtio_rng
+			for device in virtio*; do echo $device >unbind; done
+			ip link set eth0 up
+			sleep 15`)
 		const watched = 20 * time.Second
 		const asked = 4 // exits, at the most, for the status that is asked for
-		// The guest's kernel has something to do for a device now and then, random
-		// numbers, say: a few exits, and a few threads that each wakes.
-		const exitsLimit, wokenLimit = asked + 8, 16
+		// Once a minute Go's runtime looks whether garbage is to be collected: one
+		// thread, which goes to sleep twice, in vmm and in its user network.
+		const monitors = 2 * 2
 		exits := v.status().Exits
-		time.Sleep(2 * time.Second) // for the end of that question
+		time.Sleep(5 * time.Second) // for the end of that question, and what it has freed
 		before := threads(t, v.cmd.Process.Pid)
 		time.Sleep(watched)
 		after := threads(t, v.cmd.Process.Pid)
 		exits = v.status().Exits - exits
-		woken, busy := 0, time.Duration(0)
+		woken := 0
 		for id, th := range after {
 			if !th.vcpu {
 				woken += th.switches - before[id].switches
-				busy += th.cpu - before[id].cpu
 			}
 		}
-		t.Logf("in %v, vmm woke %d times for %v, with %d exits", watched, woken, busy, exits)
-		if exits > exitsLimit || woken > wokenLimit || exits <= asked && woken > 0 || busy > watched/1000 {
+		t.Logf("in %v, vmm woke %d times, with %d exits", watched, woken, exits)
+		if exits > asked || woken > monitors {
 			t.Error("it does not rest")
 		}
 		v.powerOff()
@@ -95,9 +103,8 @@ func TestIdle(t *testing.T) {
 
 // thread is a thread of vmm.
 type thread struct {
-	vcpu     bool          // it is in an ioctl: that of a vCPU
-	switches int           // how often it has left a processor
-	cpu      time.Duration // the processor time it has used
+	vcpu     bool // it is in an ioctl: that of a vCPU
+	switches int  // how often it has left a processor
 }
 
 // threads looks at all threads of a process and of its children. proc(5).
@@ -126,7 +133,6 @@ func threads(t testing.TB, pid int) map[int]thread {
 		}
 		th := thread{
 			vcpu: strings.HasPrefix(read("syscall"), fmt.Sprint(unix.SYS_IOCTL)+" "),
-			cpu:  time.Duration(number(strings.Fields(read("schedstat"))[0])),
 		}
 		for l := range strings.Lines(read("status")) {
 			if name, value, _ := strings.Cut(l, ":"); strings.HasSuffix(name, "voluntary_ctxt_switches") {
