@@ -98,16 +98,20 @@ lab: packages build ## run a command on a KVM host in software: make lab CMD='bi
 lab-counts: packages build ## count the starts that are lost in the lab: 900, and 50 rounds of ten at once; hours
 	@tests/lab/counts
 
-SOAK ?= 500
+.PHONY: lab-neighbours
+lab-neighbours: packages build ## what idle machines take of the lab, and a start beside ten: vmm's and QEMU's
+	@tests/lab/neighbours
 
 .PHONY: lab-intel
 lab-intel: packages build ## the same on an Intel host, with bin/ and nothing else of this machine in it
 	@tests/lab-intel/lab -f bin $(LAB_FLAGS) '$(subst ','\'',$(CMD))'
 
+PARTS ?= smoke machine linux devices
 .PHONY: test-intel
-test-intel: packages build ## the tests of VT-x, on an emulated Intel host: half an hour
-	tests/lab-intel/suite quick linux devices
+test-intel: packages build ## the tests of VT-x, on an emulated Intel host: half an hour, or PARTS=smoke for some minutes
+	tests/lab-intel/suite $(PARTS)
 
+SOAK ?= 500
 .PHONY: soak
 soak: packages build ## end tiny guests in each way, SOAK times; boot Linux 50 times, 20 more for random addresses, and paste a mebibyte
 	go test -c -o bin/soak.test ./cmd/vmm

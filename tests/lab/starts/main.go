@@ -2,7 +2,7 @@
 // a virtual machine, as 'vmm bench' does, so many at once, waits until each has
 // answered, and ends them; for a number of rounds. Of one that does not answer, or
 // that ends, it keeps all that it printed. It makes a network and cgroups as it
-// goes: run it in the lab. See run.
+// goes: run it in the lab, in a network namespace of its own. See counts.
 package main
 
 import (
@@ -44,7 +44,7 @@ func main() {
 	name := flag.String("runtime", "vm", "what to start: vm, vm-shared or qemu-microvm")
 	rounds := flag.Int("rounds", 1, "rounds")
 	atOnce := flag.Int("at-once", 1, "machines started in each")
-	beside := flag.Int("beside", 0, "machines that are started before the rounds, and idle beside them")
+	beside := flag.Int("beside", 0, "machines that are started before the rounds, and idle beside them; what each asks of its host is said")
 	keep := flag.String("keep", ".", "`folder` for what lost machines printed")
 	flag.Parse()
 	lost, err := count(*name, *assets, *keep, *rounds, *atOnce, *beside)
@@ -80,15 +80,26 @@ func count(name, assets, keep string, rounds, atOnce, beside int) (lost int64, e
 	if _, err := c.runtime.Find(); err != nil {
 		return 0, err
 	}
+	var resting []cgroup.Group
+	var watcher *idle
 	for range beside {
-		end, err := c.start()
+		group, end, err := c.start()
 		if err != nil {
 			return 0, err
 		}
 		defer func() { err = errors.Join(err, end()) }()
+		resting = append(resting, group)
 	}
 	if beside > 0 {
 		time.Sleep(settled)
+		if watcher, err = watch(resting); err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, watcher.Close()) }()
+		time.Sleep(watched)
+		if err := tell(name, watcher); err != nil {
+			return 0, err
+		}
 	}
 	var took []float64
 	for round := range rounds {
@@ -97,7 +108,7 @@ func count(name, assets, keep string, rounds, atOnce, beside int) (lost int64, e
 		var starts sync.WaitGroup
 		for range atOnce {
 			starts.Go(func() {
-				end, err := c.start()
+				_, end, err := c.start()
 				if err == nil {
 					err = end()
 				}
@@ -111,16 +122,31 @@ func count(name, assets, keep string, rounds, atOnce, beside int) (lost int64, e
 		took = append(took, time.Since(begin).Seconds())
 		lost += lostNow.Load()
 		fmt.Printf("%s: round %d of %d: %.1f s, %d lost so far\n", name, round+1, rounds, time.Since(begin).Seconds(), lost)
+		if watcher != nil {
+			if err := tell(name, watcher); err != nil {
+				return 0, err
+			}
+		}
 	}
 	fmt.Printf("%s: beside %d, %d at once: a round takes %.2f s (median)\n", name, beside, atOnce, stats.Quantile(took, 0.5))
 	return lost, nil
 }
 
+// tell says what idle machines have done.
+func tell(name string, w *idle) error {
+	what, err := w.look()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s: %s\n", name, what)
+	return nil
+}
+
 // settled is how long a machine takes to come to rest after it has answered.
 const settled = 10 * time.Second
 
-// start starts a machine, and waits until it answers. end ends it.
-func (c *counter) start() (end func() error, err error) {
+// start starts a machine in a cgroup, and waits until it answers. end ends it.
+func (c *counter) start() (group cgroup.Group, end func() error, err error) {
 	var undo []func() error
 	end = func() (err error) {
 		for _, f := range slices.Backward(undo) {
@@ -137,20 +163,20 @@ func (c *counter) start() (end func() error, err error) {
 	id := fmt.Sprintf("start-%d", n)
 	spec := runtime.Spec{Name: id, Tree: c.tree, Dir: filepath.Join(c.scratch, id)}
 	if err := os.Mkdir(spec.Dir, 0o700); err != nil {
-		return end, err
+		return spec.Group, end, err
 	}
 	undo = append(undo, func() error { return os.RemoveAll(spec.Dir) })
 	if spec.Group, err = c.tree.Group(id); err != nil {
-		return end, err
+		return spec.Group, end, err
 	}
 	undo = append(undo, spec.Group.Close)
 	if spec.Endpoint, err = netlab.NewTap(n % netlab.MaxInstances); err != nil {
-		return end, err
+		return spec.Group, end, err
 	}
 	undo = append(undo, spec.Endpoint.Close)
 	i, err := c.runtime.Start(spec)
 	if err != nil {
-		return end, err
+		return spec.Group, end, err
 	}
 	undo = append(undo, i.Close, func() error {
 		err := i.Stop(10 * time.Second)
@@ -163,9 +189,9 @@ func (c *counter) start() (end func() error, err error) {
 	defer cancel()
 	wait := load.Wait{Addr: i.Addr, Path: c.app.Path, Each: 20 * time.Millisecond, Gone: i.Exited(), Heard: spec.Endpoint.Heard}
 	if _, err = wait.Ready(ctx); err != nil {
-		return end, errors.Join(fmt.Errorf("%s does not answer: %w", id, err), c.keepOutput(spec))
+		return spec.Group, end, errors.Join(fmt.Errorf("%s does not answer: %w", id, err), c.keepOutput(spec))
 	}
-	return end, nil
+	return spec.Group, end, nil
 }
 
 // keepOutput keeps what a machine has printed.
