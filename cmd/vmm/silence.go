@@ -27,7 +27,7 @@ func newSilence(m *machine.Machine, r *report) *silence {
 	if m.Heard() > 0 {
 		return nil
 	}
-	s := &silence{Last: m.Last(), Hints: []string{}}
+	s := &silence{Last: m.Last()}
 	if len(s.CPUs) > 0 {
 		s.Hints = hints(s.Last, r, m.Linux(), m.Cmdline())
 	}
@@ -44,7 +44,7 @@ const (
 
 // hints are what a silent guest's last acts may mean.
 func hints(last machine.Last, r *report, linux bool, cmdline string) []string {
-	all := []string{} // for JSON a list, though an empty one
+	var all []string
 	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	if r.Crash != nil && strings.Contains(r.Crash.Reason, "triple fault") {
 		add("a triple fault before the first output: was the kernel made for this way to enter it (--boot-protocol, 'vmm inspect kernel'), and for this much --memory?")
