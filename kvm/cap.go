@@ -34,6 +34,7 @@ const (
 	CapMaxVCPUID          Cap = 128
 	CapImmediateExit      Cap = 136
 	CapSetGuestDebug2     Cap = 195
+	CapXSave2             Cap = 208
 )
 
 // capNames are the names in <linux/kvm.h>, without KVM_CAP_.
@@ -66,6 +67,7 @@ var capNames = map[Cap]string{
 	CapMaxVCPUID:          "MAX_VCPU_ID",
 	CapImmediateExit:      "IMMEDIATE_EXIT",
 	CapSetGuestDebug2:     "SET_GUEST_DEBUG2",
+	CapXSave2:             "XSAVE2",
 }
 
 // String is the capability's name in <linux/kvm.h>.

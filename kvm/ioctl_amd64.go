@@ -37,4 +37,7 @@ const (
 	reqGetXCRs       = 0x8188aea6
 	reqSetXCRs       = 0x4188aea7
 	reqKVMClockCtrl  = 0x0000aead
+	reqGetXSave2     = 0x9000aecf
+	reqSetDeviceAttr = 0x4018aee1
+	reqGetDeviceAttr = 0x4018aee2
 )

@@ -174,3 +174,52 @@ func TestErrors(t *testing.T) {
 		t.Errorf("EnableCap of an unknown capability = %v; want EINVAL", err)
 	}
 }
+
+// All that a vCPU is, as KVM lists it, goes from one to another.
+func TestStateMoves(t *testing.T) {
+	from := newGuest(t, []byte{0xf4}, (*VM).CreateIRQChip)
+	to := newGuest(t, []byte{0xf4}, (*VM).CreateIRQChip)
+	sys, err := Open()
+	check(t, err)
+	defer sys.Close()
+	cpuid, err := sys.SupportedCPUID()
+	check(t, err)
+	check(t, from.vcpu.SetCPUID(cpuid))
+	check(t, to.vcpu.SetCPUID(cpuid))
+	indices, err := sys.MSRIndices()
+	check(t, err)
+	size, err := from.vm.XStateSize()
+	check(t, err)
+
+	state, err := from.vcpu.XState(size)
+	check(t, err)
+	state[160] = 0x55 // of XMM0
+	state[512] |= 3   // which is used
+	roundTrip(t, "extended state", state, to.vcpu.SetXState, func() ([]byte, error) { return to.vcpu.XState(size) })
+
+	msrs, err := from.vcpu.ReadableMSRs(indices)
+	check(t, err)
+	if len(msrs) < 10 {
+		t.Errorf("%d of %d registers can be read", len(msrs), len(indices))
+	}
+	const star = 0xc000_0081
+	found := false
+	for i := range msrs {
+		if msrs[i].Index == star {
+			msrs[i].Data, found = 0x23_0010_0000_0000, true
+		}
+	}
+	if !found {
+		t.Error("KVM does not list STAR")
+	}
+	check(t, to.vcpu.RestoreMSRs(msrs))
+	got := []MSREntry{{Index: star}}
+	check(t, to.vcpu.MSRs(got))
+	if got[0].Data != 0x23_0010_0000_0000 {
+		t.Errorf("STAR is %#x", got[0].Data)
+	}
+	var refused *RefusedMSRError
+	if err := to.vcpu.RestoreMSRs([]MSREntry{{Index: 0xdead_0000, Data: 1}}); !errors.As(err, &refused) || refused.Index != 0xdead_0000 {
+		t.Errorf("a register that does not exist: %v", err)
+	}
+}

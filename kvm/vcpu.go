@@ -88,6 +88,24 @@ func (c *VCPU) CompleteExit() error {
 	return nil
 }
 
+// Complete is CompleteExit for an instruction that may need more than one exit, such as
+// a string instruction or an access across pages: serve serves those that follow.
+func (c *VCPU) Complete(serve func(Exit) error) error {
+	for {
+		c.request.Store(immediateExit)
+		switch errno := c.enter(); errno {
+		case 0:
+			if err := serve(Exit{Reason: ExitReason(le.Uint32(c.run[runExitReason:])), run: c.run}); err != nil {
+				return err
+			}
+		case unix.EINTR, unix.EAGAIN:
+			return nil
+		default:
+			return fmt.Errorf("vcpu %d: KVM_RUN to complete an exit: %w", c.ID, errno)
+		}
+	}
+}
+
 // enter is KVM_RUN without an allocation: errors are bare, for EINTR is
 // ordinary.
 func (c *VCPU) enter() unix.Errno {
