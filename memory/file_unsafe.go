@@ -28,12 +28,18 @@ func (g *Guest) MapFile(addr uint64, f *os.File, off int64, n uint64) error {
 	if seals, err := unix.FcntlInt(f.Fd(), unix.F_GET_SEALS, 0); err != nil || seals&Seals != Seals {
 		return fmt.Errorf("guest memory: %s is not sealed (%w)", f.Name(), err)
 	}
-	if _, err := unix.MmapPtr(int(f.Fd()), off, unsafe.Pointer(unsafe.SliceData(host)), uintptr(n),
-		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_FIXED|unix.MAP_NORESERVE); err != nil {
+	if err := mapFile(host, f, off); err != nil {
 		return fmt.Errorf("guest memory: map %d bytes of %s: %w", n, f.Name(), err)
 	}
 	g.mapped.add(host)
 	return nil
+}
+
+// mapFile puts a file, from an offset on, in place of host, which consists of pages.
+func mapFile(host []byte, f *os.File, off int64) error {
+	_, err := unix.MmapPtr(int(f.Fd()), off, unsafe.Pointer(unsafe.SliceData(host)), uintptr(len(host)),
+		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_FIXED|unix.MAP_NORESERVE)
+	return err
 }
 
 // Seals are those without which MapFile does not take a file.

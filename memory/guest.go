@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"os"
 )
 
 // Region is a contiguous piece of RAM: where the guest sees it, and the host
@@ -29,8 +30,9 @@ func (r *Region) Host() []byte { return r.host }
 // come after the last use of any slice.
 type Guest struct {
 	regions []Region
-	whole   bool   // the size of its pages is settled
-	mapped  pieces // behind which there is a file
+	whole   bool     // the size of its pages is settled
+	mapped  pieces   // behind which there is a file
+	file    *os.File // of Options
 }
 
 // RangeError says that an access was not wholly inside one region of RAM.

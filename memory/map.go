@@ -3,6 +3,7 @@ package memory
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +18,12 @@ type Options struct {
 	Transparent Transparent
 	// Prefault takes all memory from the host at once.
 	Prefault bool
+	// File holds what RAM begins with, as [Guest.Save] writes it; nil for zeros.
+	// Its pages are the host's page cache, shared with whoever maps them too,
+	// until the guest writes to them and gets a copy of its own. Nothing is read
+	// before it is touched. Nobody may write to the file or shorten it while the
+	// guest lives.
+	File *os.File
 }
 
 // Transparent says what the host may do about transparent huge pages. They save
@@ -52,8 +59,12 @@ func New(ranges []Range, opt Options) (*Guest, error) {
 	} else {
 		flags |= unix.MAP_NORESERVE
 	}
-	g := &Guest{whole: opt.HugePages || opt.Transparent == TransparentOff}
+	if opt.File != nil && opt.HugePages {
+		return nil, errors.New("guest memory: a file's pages are not the host's huge pages; leave one of the two out")
+	}
+	g := &Guest{whole: opt.HugePages || opt.Transparent == TransparentOff || opt.File != nil, file: opt.File}
 	var end uint64
+	var offset int64
 	for _, r := range ranges {
 		if r.Start < end || r.Size == 0 || r.Start%page != 0 || r.Size%page != 0 || r.End() < r.Start {
 			g.Close()
@@ -69,6 +80,14 @@ func New(ranges []Range, opt Options) (*Guest, error) {
 			return nil, fmt.Errorf("guest memory: map %d MiB: %w", r.Size>>20, err)
 		}
 		g.regions = append(g.regions, Region{r, host})
+		if opt.File != nil {
+			if err := mapFile(host, opt.File, offset); err != nil {
+				g.Close()
+				return nil, fmt.Errorf("guest memory: map %s: %w", opt.File.Name(), err)
+			}
+			g.mapped.add(host)
+			offset += int64(r.Size)
+		}
 		if err := opt.prepare(host); err != nil {
 			g.Close()
 			return nil, fmt.Errorf("guest memory: %d MiB: %w", r.Size>>20, err)

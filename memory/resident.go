@@ -32,19 +32,27 @@ func (g *Guest) Resident(pagemap io.ReaderAt, start, size, cell uint64) ([]uint3
 		return nil, &RangeError{start, size}
 	}
 	counts := make([]uint32, (size+cell-1)/cell)
+	err := eachTouched(pagemap, uintptr(host), size/PageSize, func(page uint64, touched bool) {
+		if touched {
+			counts[page*PageSize/cell]++
+		}
+	})
+	return counts, err
+}
+
+// eachTouched says of each of the pages from an address in this process on whether
+// there is memory of the host's behind it.
+func eachTouched(pagemap io.ReaderAt, host uintptr, pages uint64, say func(page uint64, touched bool)) error {
 	buffer := make([]byte, 64<<10)
-	pages := size / PageSize
 	for page := uint64(0); page < pages; {
 		part := buffer[:min(uint64(len(buffer)), (pages-page)*pagemapEntry)]
-		if _, err := pagemap.ReadAt(part, int64((host/PageSize+page)*pagemapEntry)); err != nil {
-			return nil, fmt.Errorf("/proc/self/pagemap: %w", err)
+		if _, err := pagemap.ReadAt(part, int64((uint64(host)/PageSize+page)*pagemapEntry)); err != nil {
+			return fmt.Errorf("/proc/self/pagemap: %w", err)
 		}
 		for ; len(part) > 0; part = part[pagemapEntry:] {
-			if binary.LittleEndian.Uint64(part)&(pagemapPresent|pagemapSwapped) != 0 {
-				counts[page*PageSize/cell]++
-			}
+			say(page, binary.LittleEndian.Uint64(part)&(pagemapPresent|pagemapSwapped) != 0)
 			page++
 		}
 	}
-	return counts, nil
+	return nil
 }

@@ -208,6 +208,24 @@ func (s *Set) arm(p *Probe) {
 	}
 }
 
+// Without has something done while the instructions under the probes are back in
+// memory. No processor may be in the guest.
+func (s *Set) Without(do func() error) error {
+	s.mu.Lock()
+	var probes []*Probe
+	for _, p := range s.written {
+		s.restore(p)
+		probes = append(probes, p)
+	}
+	s.mu.Unlock()
+	defer func() {
+		for _, p := range probes {
+			s.arm(p)
+		}
+	}()
+	return do()
+}
+
 // changed has the vCPUs look at their debug registers before they next run.
 func (s *Set) changed() {
 	s.version.Add(1)

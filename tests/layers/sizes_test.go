@@ -15,7 +15,7 @@ import (
 
 // steered are the folders with code that a guest, an image, a kernel's file or a peer
 // on a socket can make allocate.
-var steered = []string{"boot", "devices", "disk", "gdb", "memory", "netdev", "paging", "share", "uring"}
+var steered = []string{"boot", "devices", "disk", "gdb", "memory", "netdev", "paging", "share", "snapshot", "uring"}
 
 // bounded says, for each allocation in these whose size is computed, what bounds it:
 // by file, and the size as the source has it. Sizes are checked before, as numbers of
@@ -48,12 +48,15 @@ var bounded = map[string]string{
 	"gdb/commands.go: hex.DecodedLen(len(data))":                              "half of what is there",
 	"gdb/commands.go: s.target.Count()":                                       "the machine's processors",
 	"memory/resident.go: (size + cell - 1) / cell":                            "the pages of a region of RAM: cells are pages at least",
+	"memory/save.go: r.Size / PageSize":                                       "the pages of a region of RAM",
+	"snapshot/read.go: memory.ChunkSize":                                      "a constant",
 	"memory/scratch.go: n":                                                    "its callers', each of which is in this table",
 	"netdev/user.go: said":                                                    "what a process of vmm's own has to say",
 	"netdev/usernet/connections.go: size":                                     "constants: that of a fast connection, or of a slow one",
 	"netdev/usernet/gateway.go: header.EthernetMinimumSize + 65535":           "a constant",
 	"share/budget.go: workers":                                                "MaxWorkers",
 	"share/ninep/xattr.go: n":                                                 "MaxAttribute, and the budget of the machine",
+	"snapshot/read.go: io.LimitReader(f, most+1)":                             "most: a constant, or what the header says, which parseHeader has bounded",
 	"uring/uring_unsafe.go: int(p.sqEntries) * int(unsafe.Sizeof(request{}))": "what the kernel says of a ring for one queue",
 	"uring/uring_unsafe.go: int(size)":                                        "what the kernel says of a ring for one queue",
 }
