@@ -18,6 +18,8 @@ type fid struct {
 	file *share.File // its node, when it has been opened
 	attr *attribute  // instead of the file: one of its extended attributes
 	uid  uint32      // of the guest's user
+	// stale: the file was another server's, and could not be found again.
+	stale bool
 
 	holders atomic.Int32
 }
@@ -59,6 +61,9 @@ func (t *fids) get(number uint32) (*fid, error) {
 	f := t.all[number]
 	if f == nil {
 		return nil, unix.EBADF
+	}
+	if f.stale {
+		return nil, unix.ESTALE
 	}
 	f.holders.Add(1)
 	return f, nil

@@ -7,9 +7,11 @@ package p9
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"sync"
 
+	"vmm/devices"
 	"vmm/devices/virtio"
 )
 
@@ -35,6 +37,10 @@ type Server interface {
 	Wait()
 	// Reset is Wait, and forgets the guest.
 	Reset()
+	// State is what the server knows of the guest, as plain data, and SetState has
+	// another go on with it: devices.Stateful. Everything has been answered.
+	State() any
+	SetState(data json.RawMessage) error
 	// Close lets go of the server, after Reset.
 	Close() error
 }
@@ -52,7 +58,16 @@ type Device struct {
 	spare []*request
 }
 
-var _ virtio.Device = (*Device)(nil)
+var (
+	_ virtio.Device    = (*Device)(nil)
+	_ devices.Stateful = (*Device)(nil)
+)
+
+// State implements devices.Stateful.
+func (d *Device) State() any { return d.server.State() }
+
+// SetState implements devices.Stateful.
+func (d *Device) SetState(data json.RawMessage) error { return d.server.SetState(data) }
 
 // New returns a device whose share has a tag, by which a guest mounts it. It owns
 // the server, unless there is an error.

@@ -3,6 +3,7 @@ package p9_test
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"testing"
 
 	"vmm/devices/virtio"
@@ -19,6 +20,9 @@ const all = ^virtio.Features(0)
 type echo struct{ held func() }
 
 func (*echo) Close() error { return nil }
+
+func (*echo) State() any                     { return nil }
+func (*echo) SetState(json.RawMessage) error { return nil }
 
 func (e *echo) Reset() { e.Wait() }
 

@@ -20,6 +20,17 @@ type Transport interface {
 // machine is saved and restored. The state is returned.
 func (d *Driver) Move(to virtio.Device) []byte {
 	d.t.Helper()
+	text := d.State()
+	if err := d.Restore(to, text); err != nil {
+		d.t.Fatalf("%v, of %s", err, text)
+	}
+	d.Transport.Resume()
+	return text
+}
+
+// State pauses the device and returns its state, as JSON.
+func (d *Driver) State() []byte {
+	d.t.Helper()
 	d.Transport.Pause()
 	state, err := d.Transport.Save()
 	if err != nil {
@@ -29,15 +40,16 @@ func (d *Driver) Move(to virtio.Device) []byte {
 	if err != nil {
 		d.t.Fatal(err)
 	}
+	return text
+}
+
+// Restore gives another device of the same kind a state, in which it is paused.
+func (d *Driver) Restore(to virtio.Device, state []byte) error {
 	d.move(to)
 	d.Transport.Pause()
 	var saved virtio.TransportState
-	if err := json.Unmarshal(text, &saved); err != nil {
-		d.t.Fatal(err)
+	if err := json.Unmarshal(state, &saved); err != nil {
+		return err
 	}
-	if err := d.Transport.Restore(saved); err != nil {
-		d.t.Fatalf("%v, of %s", err, text)
-	}
-	d.Transport.Resume()
-	return text
+	return d.Transport.Restore(saved)
 }
