@@ -30,6 +30,8 @@ type Controls interface {
 	SetLink(card int, up bool) error
 	// Step has a vCPU of the paused machine execute one instruction.
 	Step(vcpu int) error
+	// Snapshot saves the machine in a folder. It goes on then, or ends with stop.
+	Snapshot(dir string, stop bool) error
 	// Type sends text to the guest's console, as if it had been typed.
 	Type(text string) error
 }
@@ -47,6 +49,8 @@ const (
 	Step     = "step"
 	Type     = "type"
 	Inspect  = "inspect"
+
+	TakeSnapshot = "snapshot"
 )
 
 // Request asks for something.
@@ -60,6 +64,9 @@ type Request struct {
 	// Card and Up are those of Link.
 	Card int   `json:"card,omitempty"`
 	Up   *bool `json:"up,omitempty"`
+	// Path is the folder of TakeSnapshot, absolute; Stop ends the machine then.
+	Path string `json:"path,omitempty"`
+	Stop bool   `json:"stop,omitempty"`
 	// Text is that of Type.
 	Text string `json:"text,omitempty"`
 	// What is that of Inspect: what to look at. CPU, also that of Step, and

@@ -47,6 +47,11 @@ func (m *machine) SetBalloon(size uint64) error {
 	return nil
 }
 
+func (m *machine) Snapshot(dir string, stop bool) error {
+	m.note("snapshot %s %v", dir, stop)
+	return nil
+}
+
 func (m *machine) Step(vcpu int) error { return errors.New("no step") }
 
 func (m *machine) Type(text string) error { return nil }
@@ -82,8 +87,8 @@ func TestCommands(t *testing.T) {
 	m, path := serve(t)
 	size, large, up := uint64(100), uint64(2000), true
 	for _, r := range []Request{
-		{Command: Pause}, {Command: Resume}, {Command: Balloon, Size: &size}, {Command: Link, Card: 1, Up: &up}, {Command: Stop},
-		{Command: Shutdown}, {Command: Reboot},
+		{Command: Pause}, {Command: Resume}, {Command: Balloon, Size: &size}, {Command: Link, Card: 1, Up: &up},
+		{Command: TakeSnapshot, Path: "/run/vm", Stop: true}, {Command: Stop}, {Command: Shutdown}, {Command: Reboot},
 	} {
 		if _, err := Call(path, r); err != nil {
 			t.Error(err)
@@ -106,7 +111,7 @@ func TestCommands(t *testing.T) {
 	if _, err := Call(path, Request{Command: Inspect, What: "words"}); err == nil || !strings.Contains(err.Error(), "only numbers") {
 		t.Errorf("%v; want what the machine says", err)
 	}
-	if diff := cmp.Diff([]string{"pause", "resume", "balloon 100", "link 1 true", "stop", "shutdown", "reboot", "balloon 2000"}, m.calls); diff != "" {
+	if diff := cmp.Diff([]string{"pause", "resume", "balloon 100", "link 1 true", "snapshot /run/vm true", "stop", "shutdown", "reboot", "balloon 2000"}, m.calls); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -126,6 +131,7 @@ func TestBadRequests(t *testing.T) {
 		{`{"command":"balloon"}`, "needs a size"},
 		{`{"command":"balloon","size":-1}`, "not a request"},
 		{`{"command":"link"}`, "needs up"},
+		{`{"command":"snapshot","path":"vm"}`, "needs the path"},
 		{`{"command":"pause","sise":1}`, "not a request"},
 		{`{"command":"pause"}`, "{}"},
 		{`{"command":"stop","after":-1}`, "choose between"},

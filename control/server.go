@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -135,6 +136,11 @@ func (s *Server) answer(line []byte) Response {
 		err = s.machine.SetLink(r.Card, *r.Up)
 	case Step:
 		err = s.machine.Step(r.CPU)
+	case TakeSnapshot:
+		if !filepath.IsAbs(r.Path) {
+			return Response{Error: "snapshot needs the path of a folder, from the root on"}
+		}
+		err = s.machine.Snapshot(r.Path, r.Stop)
 	case Type:
 		err = s.machine.Type(r.Text)
 	case Inspect:
@@ -147,7 +153,7 @@ func (s *Server) answer(line []byte) Response {
 			return Response{Result: text}
 		}
 	default:
-		return Response{Error: fmt.Sprintf("%q is not a command: pause, resume, stop, shutdown, reboot, status, balloon, link, step, type, inspect", r.Command)}
+		return Response{Error: fmt.Sprintf("%q is not a command: pause, resume, stop, shutdown, reboot, status, balloon, link, snapshot, step, type, inspect", r.Command)}
 	}
 	if err != nil {
 		return Response{Error: err.Error()}

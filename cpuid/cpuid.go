@@ -162,3 +162,37 @@ func bitNames(names []string, v uint32) string {
 	}
 	return strings.Join(set, ", ")
 }
+
+// Missing are the features that a guest has been told of, and that are not among those
+// which are supported, by name.
+func Missing(told, supported []Leaf) []string {
+	here := Where{Leaves: supported}
+	var all []string
+	for _, l := range told {
+		have, _ := here.find(l.Function, l.Index)
+		for r := range 4 {
+			names, ok := featureNames[featureKey{l.Function, l.Index, r}]
+			if !ok {
+				continue
+			}
+			if lost := l.values()[r] &^ have.values()[r] &^ perGuest[featureKey{l.Function, l.Index, r}]; lost != 0 {
+				for _, name := range strings.Split(bitNames(names, lost), ", ") {
+					if !slices.Contains(all, name) { // AMD has some in two leaves
+						all = append(all, name)
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// perGuest are bits that are not the host's to support: they tell of the machine, or
+// follow what the guest does.
+var perGuest = map[featureKey]uint32{
+	{1, 0, ecx}:           1<<3 | 1<<24 | 1<<27 | 1<<31, // monitor, tsc_deadline_timer, osxsave, hypervisor
+	{1, 0, edx}:           1<<9 | 1<<28,                 // apic, ht
+	{7, 0, ecx}:           1 << 4,                       // ospke
+	{0x8000_0001, 0, ecx}: 1 << 1,                       // cmp_legacy
+	{0x8000_0001, 0, edx}: 1 << 9,                       // apic
+}

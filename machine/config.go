@@ -96,6 +96,11 @@ type Config struct {
 	Timeline *timeline.Recorder
 	// Profile takes samples of where the processors are; nil for not.
 	Profile *Profile
+	// Saved is a machine to go on with, instead of one to boot: Config is then what
+	// [Saved.Config] returned, and Kernel and what belongs to it are not used. RAM is
+	// the file with its memory; it stays open until Close.
+	Saved *Saved
+	RAM   *os.File
 	// Console receives what the guest writes to its serial port and virtio
 	// console. Its Write may block: the guest waits.
 	Console io.Writer

@@ -13,6 +13,7 @@ import (
 // cpu is a processor of the machine: a vCPU and the loop around it.
 type cpu struct {
 	vcpu   *kvm.VCPU
+	cpuid  told // as it was set
 	probes *probe.CPU
 	exits  atomic.Uint64
 	recent recent // accesses that devices were asked for

@@ -25,13 +25,21 @@ const (
 // come out of reset and wait for the guest to start them.
 func (c *cpu) setUp(cpuid []kvm.CPUIDEntry) error {
 	// CPUID first: KVM knows some registers only with their CPUID bit.
-	if err := c.vcpu.SetCPUID(cpuid); err != nil {
+	if err := c.setCPUID(cpuid); err != nil {
 		return err
 	}
 	if err := c.setMSRs(); err != nil {
 		return err
 	}
 	return c.setLINT()
+}
+
+// told is what a processor tells of itself.
+type told = []kvm.CPUIDEntry
+
+func (c *cpu) setCPUID(cpuid told) error {
+	c.cpuid = cpuid
+	return c.vcpu.SetCPUID(cpuid)
 }
 
 // enter sets the registers with which the boot processor begins.

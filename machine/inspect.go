@@ -17,6 +17,8 @@ type transport interface {
 	Resume()
 	State() virtio.State
 	Rings(queue int) (virtio.Rings, bool)
+	Save() (virtio.TransportState, error)
+	Restore(virtio.TransportState) error
 }
 
 // Queues are the machine's virtio devices with their queues.

@@ -15,6 +15,7 @@ import (
 	"vmm/devices/pci"
 	"vmm/devices/virtio/balloon"
 	virtionet "vmm/devices/virtio/net"
+	"vmm/disk"
 	"vmm/kvm"
 	"vmm/memory"
 	"vmm/probe"
@@ -44,6 +45,13 @@ type Machine struct {
 
 	doorbells doorbells      // of virtio devices
 	names     map[string]int // how many virtio devices have a name, before its number
+
+	config   Config                      // that the machine was made with
+	stateful map[string]devices.Stateful // devices that are not virtio, by name
+	timer    *pit
+	disks    []disk.Image
+	msrs     []uint32 // registers that make up a vCPU's state
+	xstate   int      // size of a vCPU's extended state, in bytes
 
 	linux bool       // the kernel is known to be Linux
 	entry boot.Entry // how the guest begins, and what lies where then

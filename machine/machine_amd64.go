@@ -71,6 +71,8 @@ func New(cfg Config) (_ *Machine, err error) {
 	m.log = slog.New(warnings{Handler: m.log.Handler(), kept: &m.warnings})
 	m.heard.Writer = cfg.Console
 	cfg.Console = &m.heard
+	cfg.Nets = withAddresses(cfg.Nets)
+	m.config = cfg
 	defer func() {
 		if err != nil {
 			m.Close()
@@ -90,7 +92,10 @@ func New(cfg Config) (_ *Machine, err error) {
 	if err := m.addMemory(cfg); err != nil {
 		return nil, err
 	}
-	kernel := m.load(cfg)
+	var kernel *kernel
+	if cfg.Saved == nil {
+		kernel = m.load(cfg)
+	}
 	if err := m.addBoard(system); err != nil {
 		return nil, err
 	}
@@ -106,8 +111,15 @@ func New(cfg Config) (_ *Machine, err error) {
 	if err := m.addVirtio(cfg); err != nil {
 		return nil, err
 	}
-	if err := m.addProcessors(supported, cfg.CPUs); err != nil {
+	if m.msrs, err = system.MSRIndices(); err != nil {
 		return nil, err
+	}
+	if err := m.addProcessors(supported, cfg); err != nil {
+		return nil, err
+	}
+	if cfg.Saved != nil {
+		m.linux = cfg.Saved.Spec.Linux
+		return m, m.restore(&cfg.Saved.State)
 	}
 	if err := m.addFirmware(cfg.CPUs); err != nil {
 		return nil, err
@@ -145,12 +157,17 @@ func openKVM(cpus int) (*kvm.System, error) {
 }
 
 func (m *Machine) addMemory(cfg Config) error {
+	if cfg.RAM != nil {
+		if info, err := cfg.RAM.Stat(); err != nil || uint64(info.Size()) != cfg.Memory {
+			return fmt.Errorf("memory: the snapshot does not have the %d bytes that the machine has (%v)", cfg.Memory, err)
+		}
+	}
 	transparent := cfg.TransparentHugePages
 	if transparent == "" && cfg.ShareKernel {
 		transparent = memory.TransparentOff
 	}
 	ram, err := memory.New(memory.Layout(cfg.Memory), memory.Options{
-		HugePages: cfg.HugePages, Transparent: transparent, Prefault: cfg.Prefault,
+		HugePages: cfg.HugePages, Transparent: transparent, Prefault: cfg.Prefault, File: cfg.RAM,
 	})
 	if err != nil {
 		return err
@@ -218,7 +235,7 @@ func (m *Machine) addInterrupts() error {
 func (m *Machine) addDevices(cfg Config) error {
 	com1 := serial.New(m.line("COM1", irqCOM1), cfg.Console)
 	m.console = com1
-	timer := &pit{chip: m.vm, connect: func() error { return m.routes.apply(m.vm) }, log: m.log}
+	m.timer = &pit{chip: m.vm, connect: func() error { return m.routes.apply(m.vm) }, log: m.log}
 	m.powerButton = m.line("power button", irqPowerButton)
 	keyboard := i8042.New(m.reset, nil)
 	if cfg.Keyboard {
@@ -226,19 +243,21 @@ func (m *Machine) addDevices(cfg Config) error {
 		m.keyboard = keyboard
 		m.described = append(m.described, acpi.Keyboard(portI8042Data, portI8042Command, irqKeyboard))
 	}
+	clock, screen := rtc.New(nil), crtc.New()
+	m.stateful = map[string]devices.Stateful{"COM1": com1, "i8042": keyboard, "RTC": clock, "CRTC": screen}
 	parts := []struct {
 		base, size uint64
 		name       string
 		device     devices.Device
 	}{
 		{portCOM1, serial.Size, "COM1", com1},
-		{portPIT, pitCountersSize, "PIT", timer.counters()},
+		{portPIT, pitCountersSize, "PIT", m.timer.counters()},
 		{portI8042Data, i8042.PortSize, "i8042", keyboard.Data()},
-		{portPITGate, pitGateSize, "PIT gate", timer.gate()},
+		{portPITGate, pitGateSize, "PIT gate", m.timer.gate()},
 		{portI8042Command, i8042.PortSize, "i8042", keyboard.Command()},
-		{portRTC, rtc.Size, "RTC", rtc.New(nil)},
+		{portRTC, rtc.Size, "RTC", clock},
 		{portPOST, postcode.Size, "POST", postcode.New(m.bootMarker)},
-		{portCRTC, crtc.Size, "CRTC", crtc.New()},
+		{portCRTC, crtc.Size, "CRTC", screen},
 		{portPvpanic, pvpanic.Size, "pvpanic", pvpanic.New(m.panicked)},
 		{portPower, power.Size, "power", power.New(m.powerOff, m.reset)},
 	}
@@ -270,13 +289,26 @@ func (m *Machine) line(device string, gsi uint32) devices.Line {
 	return &irqLine{vm: m.vm, gsi: gsi, log: m.log, device: device, tracing: &m.tracing}
 }
 
-// addProcessors adds n processors, which have what KVM supports on this host.
-func (m *Machine) addProcessors(supported func() ([]kvm.CPUIDEntry, error), n int) error {
+// addProcessors adds the processors, which have what KVM supports on this host, or are
+// as the guest knows them.
+func (m *Machine) addProcessors(supported func() ([]kvm.CPUIDEntry, error), cfg Config) error {
 	cpuid, err := supported()
 	if err != nil {
 		return err
 	}
 	m.supported = leaves(cpuid)
+	if cfg.Saved != nil {
+		if err := checkProcessors(cfg.Saved.State.Processors, cfg.CPUs, cpuid); err != nil {
+			return err
+		}
+	}
+	if m.xstate, err = m.vm.XStateSize(); err != nil {
+		return err
+	}
+	scaling, err := m.vm.CheckExtension(kvm.CapTSCControl)
+	if err != nil {
+		return err
+	}
 	synced, err := m.vm.CheckExtension(kvm.CapSyncRegs)
 	if err != nil {
 		return err
@@ -287,7 +319,7 @@ func (m *Machine) addProcessors(supported func() ([]kvm.CPUIDEntry, error), n in
 	}
 	m.addressBits = addressBits(cpuid)
 	cpuid = withBrand(cpuid)
-	for id := range n {
+	for id := range cfg.CPUs {
 		vcpu, err := m.vm.CreateVCPU(id)
 		if err != nil {
 			return err
@@ -298,7 +330,12 @@ func (m *Machine) addProcessors(supported func() ([]kvm.CPUIDEntry, error), n in
 			khz = 0 // KVM does not tell: the guest measures it
 		}
 		c := &cpu{vcpu: vcpu, syncRegs: synced&1 != 0}
-		if err := c.setUp(guestCPUID(cpuid, id, n, khz, deadline != 0)); err != nil {
+		if cfg.Saved != nil {
+			err = c.restoreCPUID(&cfg.Saved.State.Processors[id], scaling != 0)
+		} else {
+			err = c.setUp(guestCPUID(cpuid, id, cfg.CPUs, khz, deadline != 0))
+		}
+		if err != nil {
 			return err
 		}
 		m.cpus = append(m.cpus, c)

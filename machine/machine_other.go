@@ -69,3 +69,18 @@ type watching struct{}
 func (c *cpu) watchPort(*Machine, kvm.IO) (bool, error) { return false, nil }
 
 func (c *cpu) sample(*Machine) error { return nil }
+
+// SavedState is what has become of a machine that was saved.
+type SavedState struct{}
+
+// told is what a processor tells of itself.
+type told struct{}
+
+// pit is the timer of a PC.
+type pit struct{}
+
+// Save says that this architecture is not supported.
+func (m *Machine) Save(string) error { return errArchitecture() }
+
+// Features says nothing here.
+func (s *Saved) Features() []string { return nil }

@@ -3,6 +3,8 @@ package machine
 import (
 	"errors"
 	"fmt"
+
+	"vmm/kvm"
 )
 
 // hold is a reason for which processors do not run.
@@ -13,6 +15,10 @@ const (
 	byUser     hold = 1 << iota // Pause
 	byDebugger                  // a debugger is at work
 	toLook                      // somebody looks at a processor
+	toSave                      // the machine is being saved
+
+	// atRest are the reasons for which devices do not work either.
+	atRest = byUser | toSave
 )
 
 // Pause stops the processors and then the devices, and returns when none of them
@@ -34,7 +40,7 @@ func (m *Machine) hold(why hold) {
 	for _, c := range m.cpus {
 		m.outside(c) // one may be stepping, while the others are there already
 	}
-	if why == byUser {
+	if why&atRest != 0 {
 		if err := m.quiesce(pausePatience); err != nil {
 			m.log.Warn("paused, but for devices that are still at work", "error", err)
 		}
@@ -45,12 +51,11 @@ func (m *Machine) hold(why hold) {
 func (m *Machine) letGo(why hold) {
 	m.pausing.Lock()
 	defer m.pausing.Unlock()
-	if why == byUser {
+	if m.paused.And(^uint32(why)); why&atRest != 0 && hold(m.paused.Load())&atRest == 0 {
 		m.unquiesce()
 	}
 	m.wake.L.Lock()
 	defer m.wake.L.Unlock()
-	m.paused.And(^uint32(why))
 	m.wake.Broadcast()
 }
 
@@ -81,7 +86,7 @@ func (c *cpu) wait(m *Machine, over func() bool) {
 		if job := c.job; job != nil {
 			c.job = nil
 			m.wake.L.Unlock()
-			job.done <- c.look(job)
+			job.done <- c.look(m, job)
 			m.wake.L.Lock()
 			continue
 		}
@@ -97,8 +102,8 @@ type job struct {
 
 // look does a job, with the last exit completed: until then the registers are
 // not the guest's. KVM api.rst §5, kvm_run.
-func (c *cpu) look(j *job) error {
-	if err := c.vcpu.CompleteExit(); err != nil {
+func (c *cpu) look(m *Machine, j *job) error {
+	if err := c.vcpu.Complete(func(e kvm.Exit) error { return c.serve(m, e) }); err != nil {
 		return err
 	}
 	return j.do(c)

@@ -86,6 +86,20 @@ func (p *pit) create(change func(*kvm.PITState)) {
 	})
 }
 
+// restore makes the timer with a state that another had.
+func (p *pit) restore(s kvm.PITState) (err error) {
+	p.once.Do(func() {
+		if err = p.connect(); err == nil {
+			err = p.chip.CreatePIT()
+		}
+		p.made.Store(err == nil)
+		if err == nil {
+			err = p.chip.SetPIT(s)
+		}
+	})
+	return err
+}
+
 // writeCounter is a write to ports 0x40 to 0x43. Only a control word, the
 // fourth, means anything to a timer that has not been set up. Intel 8254 data
 // sheet, "Control Word Format".

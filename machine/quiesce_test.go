@@ -23,6 +23,9 @@ func (c *card) Name() string                   { return c.name }
 func (c *card) State() virtio.State            { return virtio.State{Name: c.name} }
 func (c *card) Rings(int) (virtio.Rings, bool) { return virtio.Rings{}, false }
 
+func (c *card) Save() (s virtio.TransportState, err error) { return s, nil }
+func (c *card) Restore(virtio.TransportState) error        { return nil }
+
 func (c *card) set(paused bool) {
 	<-c.free
 	c.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net"
+	"slices"
 
 	"vmm/devices/virtio"
 	"vmm/devices/virtio/balloon"
@@ -34,7 +35,7 @@ func (m *Machine) addVirtio(cfg Config) error {
 		}
 	}
 	for _, c := range cfg.Disks {
-		if err := add(attach, c, openDisk); err != nil {
+		if err := add(attach, c, m.openDisk); err != nil {
 			return err
 		}
 	}
@@ -79,7 +80,7 @@ func add[C any](attach func(virtio.Device) error, c C, open func(C) (virtio.Devi
 	return attach(d)
 }
 
-func openDisk(c Disk) (virtio.Device, error) {
+func (m *Machine) openDisk(c Disk) (virtio.Device, error) {
 	image, err := disk.Open(c.Config)
 	if err != nil {
 		return nil, err
@@ -91,6 +92,9 @@ func openDisk(c Disk) (virtio.Device, error) {
 	if err != nil {
 		image.Close()
 		return nil, fmt.Errorf("disk %s: %w", c.Path, err)
+	}
+	if !c.ReadOnly {
+		m.disks = append(m.disks, image)
 	}
 	return d, nil
 }
@@ -112,11 +116,7 @@ func (m *Machine) virtioConfig(name string) virtio.Config {
 }
 
 func (m *Machine) openNet(c Net) (_ virtio.Device, err error) {
-	mac := c.MAC
-	if mac == nil {
-		mac = randomMAC()
-	}
-	config := virtionet.Config{MAC: mac, MTU: c.MTU}
+	config := virtionet.Config{MAC: c.MAC, MTU: c.MTU}
 	if c.User {
 		config.Port, err = netdev.NewUser(c.UserConfig)
 	} else {
@@ -163,6 +163,17 @@ func openVsock(c vsock.Config) (virtio.Device, error) {
 		return nil, fmt.Errorf("vsock: %w", err)
 	}
 	return d, nil
+}
+
+// withAddresses are the cards with an address each.
+func withAddresses(nets []Net) []Net {
+	nets = slices.Clone(nets)
+	for i := range nets {
+		if nets[i].MAC == nil {
+			nets[i].MAC = randomMAC()
+		}
+	}
+	return nets
 }
 
 // randomMAC is an address that is nobody's: locally administered, of one card.

@@ -107,7 +107,8 @@ when the guest crashed, and 8 when a signal ended vmm.`,
 			if f.web != "" {
 				return explore(f.web, cmd.Flags(), os.Args[1:])
 			}
-			return f.run(cmd.Flags().Changed("cmdline"))
+			ownCmdline := cmd.Flags().Changed("cmdline")
+			return f.run(func() (machine.Config, error) { return f.config(ownCmdline) })
 		},
 	}
 	fl := cmd.Flags()

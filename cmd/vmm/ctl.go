@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,7 @@ import (
 
 func newCtl() *cobra.Command {
 	var after time.Duration
+	var stop bool
 	cmd := &cobra.Command{
 		Use:   "ctl PATH COMMAND",
 		Short: "Control a running machine",
@@ -38,6 +40,8 @@ func newCtl() *cobra.Command {
   balloon SIZE    have the guest lend SIZE of its memory back to the host
   link CARD up    plug in the cable of a network card; "down" unplugs it
   step VCPU       have a vCPU of the paused machine execute one instruction
+  snapshot DIR    save the machine in the folder DIR, for 'vmm restore'; it goes
+                  on then, or ends with --stop
   type TEXT       type TEXT and the Enter key at the guest's console
 
 Exit status: 0 when it was done, 1 when it was not, 2 after wrong usage.`,
@@ -47,11 +51,15 @@ Exit status: 0 when it was done, 1 when it was not, 2 after wrong usage.`,
   vmm ctl vm.sock stop --after 30s
   vmm ctl vm.sock balloon 256M
   vmm ctl vm.sock link 0 down
+  vmm ctl vm.sock snapshot --stop vm.snapshot && vmm restore vm.snapshot
   vmm ctl vm.sock type 'uname -a'
   vmm ctl vm.sock pause && vmm ctl vm.sock step 0 && vmm inspect processor vm.sock`,
 		Args: cli.Usage(cli.Args(2, -1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := parseCommand(args[1:])
+			if r.Stop = stop; err == nil && stop && r.Command != control.TakeSnapshot {
+				err = errors.New("--stop belongs to snapshot")
+			}
 			if err != nil {
 				return cli.Misuse(cmd, err)
 			}
@@ -70,6 +78,7 @@ Exit status: 0 when it was done, 1 when it was not, 2 after wrong usage.`,
 		},
 	}
 	cmd.Flags().DurationVar(&after, "after", 0, "with stop: the `time` that the guest has to shut down, such as 30s")
+	cmd.Flags().BoolVar(&stop, "stop", false, "with snapshot: end the machine once it has been saved")
 	return cmd
 }
 
@@ -94,7 +103,7 @@ func parseCommand(words []string) (control.Request, error) {
 	args := words[1:]
 	takes := map[string]int{
 		control.Pause: 0, control.Resume: 0, control.Stop: 0, control.Shutdown: 0, control.Reboot: 0, control.ShowAll: 0, control.Balloon: 1, control.Link: 2,
-		control.Step: 1, control.Type: 1,
+		control.Step: 1, control.Type: 1, control.TakeSnapshot: 1,
 	}
 	n, ok := takes[r.Command]
 	if !ok {
@@ -121,6 +130,10 @@ func parseCommand(words []string) (control.Request, error) {
 			return r, fmt.Errorf("step %s: it takes a vCPU's number", args[0])
 		}
 		r.CPU = cpu
+	case control.TakeSnapshot:
+		path, err := filepath.Abs(args[0])
+		r.Path = path
+		return r, err
 	case control.Type:
 		r.Text = args[0] + "\n"
 	}
@@ -151,6 +164,24 @@ func (c controlled) Stop() { c.stop() }
 func (c controlled) Shutdown() error { return c.PressPowerButton() }
 
 func (c controlled) Reboot() error { return c.PressCtrlAltDel() }
+
+// Snapshot implements control.Machine. A machine that is to end does not go on between:
+// what its guest did then would not be in the snapshot, but on its disks.
+func (c controlled) Snapshot(dir string, stop bool) error {
+	if !stop {
+		return c.Save(dir)
+	}
+	paused := c.Paused()
+	c.Pause()
+	if err := c.Save(dir); err != nil {
+		if !paused {
+			c.Resume()
+		}
+		return err
+	}
+	c.stop()
+	return nil
+}
 
 func (c controlled) Type(text string) error { return c.input.typeText(text) }
 

@@ -45,7 +45,9 @@ func hostile() {
 	if h.Shares {
 		f.shares = []machine.Share{{Path: filepath.Join(h.Dir, "share"), Tag: "a"}, {Path: filepath.Join(h.Dir, "shown"), Tag: "b", ReadOnly: true}}
 	}
-	s := &session{flags: f, end: newEnding(false, false)}
+	s := &session{
+		flags: f, end: newEnding(false, false), config: func() (machine.Config, error) { return f.config(false) },
+	}
 	turn := make(chan struct{})
 	go func() { // a worker, on a thread that is there before the cage
 		runtime.LockOSThread()

@@ -32,9 +32,9 @@ const aboutVMM = "About vmm:"
 
 func groups() []group {
 	return []group{
-		{"Start a virtual machine:", []*cobra.Command{newBoot(), newTrace()}},
+		{"Start a virtual machine:", []*cobra.Command{newBoot(), newRestore(), newTrace()}},
 		{"Watch one:", []*cobra.Command{newTop(), inTools("explore"), newInspect(), newTimeline()}},
-		{"Control one:", []*cobra.Command{newCtl()}},
+		{"Control one:", []*cobra.Command{newCtl(), newSnapshot()}},
 		{"Measure and prepare:", []*cobra.Command{inTools("bench"), inTools("image"), inTools("kernel"), newDoctor()}},
 		{aboutVMM, []*cobra.Command{newVersion()}},
 	}

@@ -21,9 +21,9 @@ import (
 // session is one run of a virtual machine: from the flags, through the steps of
 // run, to the report.
 type session struct {
-	flags      *bootFlags
-	ownCmdline bool // --cmdline was given, perhaps an empty one
-	end        *ending
+	flags  *bootFlags
+	config func() (machine.Config, error) // from the flags
+	end    *ending
 
 	cfg      machine.Config
 	out      *console.Output
@@ -44,10 +44,10 @@ type session struct {
 	undo   []func() // what release does, last first
 }
 
-// run boots the machine that the flags describe, and returns when it has ended and
-// its end has been reported.
-func (f *bootFlags) run(ownCmdline bool) error {
-	s := &session{flags: f, ownCmdline: ownCmdline, end: newEnding(f.json, f.debugExit.on)}
+// run runs the machine of a configuration, which is made from the flags, and returns
+// when it has ended and its end has been reported.
+func (f *bootFlags) run(config func() (machine.Config, error)) error {
+	s := &session{flags: f, config: config, end: newEnding(f.json, f.debugExit.on)}
 	defer s.end.close()
 	if err := s.run(); err != nil {
 		return f.debugExit.tellApart(err)
@@ -92,7 +92,7 @@ func (s *session) quit() { s.end.cancel(errQuit) }
 
 // configure checks the flags. From here on signals and --timeout end the run.
 func (s *session) configure() (err error) {
-	if s.cfg, err = s.flags.config(s.ownCmdline); err != nil {
+	if s.cfg, err = s.config(); err != nil {
 		return err
 	}
 	if err := cmp.Or(s.flags.check(), s.cfg.Validate()); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"vmm/boot/kallsyms"
 	"vmm/cmd/internal/cli"
@@ -30,8 +31,16 @@ type timingFlags struct {
 func (f *timingFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.timeline, "timeline", "", "record the start in `file`, as JSON that Perfetto opens and 'vmm timeline' draws;\nstops the guest at phases and initcalls, and tells what that cost")
-	fl.Var(&conditionFlag{&f.ready}, "ready", "what makes the guest ready: console:TEXT, tcp:HOST:PORT (it answers) or marker:N (on port 0x80);\nthe report and the timeline tell when")
+	f.addReady(fl)
 	fl.BoolVar(&f.bootTimer, "boot-timer", false, "add Firecracker's boot timer: the guest writes 123 to the byte at 0xc0000000, the report tells when")
+	f.addProfile(fl)
+}
+
+func (f *timingFlags) addReady(fl *pflag.FlagSet) {
+	fl.Var(&conditionFlag{&f.ready}, "ready", "what makes the guest ready: console:TEXT, tcp:HOST:PORT (it answers) or marker:N (on port 0x80);\nthe report and the timeline tell when")
+}
+
+func (f *timingFlags) addProfile(fl *pflag.FlagSet) {
 	fl.StringVar(&f.profile, "profile", "", "sample where the guest's processors are, and write folded stacks to `file` for a flame graph")
 	fl.IntVar(&f.rate, "profile-rate", 1000, "`samples` a second of each processor")
 }

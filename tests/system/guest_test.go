@@ -39,8 +39,14 @@ type vm struct {
 // launch starts vmm boot. The words before it, if any, are a command that does.
 func launch(t testing.TB, before []string, args ...string) *vm {
 	t.Helper()
+	return start(t, before, "boot", args...)
+}
+
+// start starts a command of vmm that runs a machine.
+func start(t testing.TB, before []string, command string, args ...string) *vm {
+	t.Helper()
 	v := &vm{t: t, ended: make(chan struct{}), control: filepath.Join(t.TempDir(), "ctl")}
-	args = append(append([]string{env(t, "VMM_BIN"), "boot", "--json", "--control", v.control}, unless(args, "--timeout", "15m")...), args...)
+	args = append(append([]string{env(t, "VMM_BIN"), command, "--json", "--control", v.control}, unless(args, "--timeout", "15m")...), args...)
 	args = append(before, args...)
 	v.cmd = exec.Command(args[0], args[1:]...)
 	v.cmd.Stdout, v.cmd.Stderr = &v.out, &v.err
