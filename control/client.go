@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 
 	"vmm/untrusted"
@@ -55,11 +56,18 @@ func (c *Client) Close() error { return c.conn.Close() }
 
 // Call sends a request and returns the answer. An answer with an Error is an
 // error; one that wraps ErrEnded means that there will be no more.
-func (c *Client) Call(r Request) (Response, error) {
+func (c *Client) Call(r Request) (Response, error) { return c.CallWith(r, nil) }
+
+// CallWith is Call with files that go with the request, and stay the caller's.
+func (c *Client) CallWith(r Request, files []*os.File) (Response, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	text, err := json.Marshal(r)
+	if err != nil {
+		return Response{}, err
+	}
 	// A server that does not take a request has said why, and that can be read.
-	_ = json.NewEncoder(c.conn).Encode(r)
+	_ = send(c.conn, append(text, '\n'), files)
 	c.limit.N = maxAnswer
 	var parts struct {
 		Error          string

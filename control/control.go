@@ -3,7 +3,10 @@
 // docs/control.md describes them.
 package control
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"os"
+)
 
 // Machine is what can be controlled and looked at. Its methods are called
 // concurrently.
@@ -30,8 +33,9 @@ type Controls interface {
 	SetLink(card int, up bool) error
 	// Step has a vCPU of the paused machine execute one instruction.
 	Step(vcpu int) error
-	// Snapshot saves the machine in a folder. It goes on then, or ends with stop.
-	Snapshot(dir string, stop bool) error
+	// Snapshot writes the machine to the files of a snapshot, and it goes on then,
+	// unless it is paused.
+	Snapshot(files []*os.File) error
 	// Type sends text to the guest's console, as if it had been typed.
 	Type(text string) error
 }
@@ -64,9 +68,6 @@ type Request struct {
 	// Card and Up are those of Link.
 	Card int   `json:"card,omitempty"`
 	Up   *bool `json:"up,omitempty"`
-	// Path is the folder of TakeSnapshot, absolute; Stop ends the machine then.
-	Path string `json:"path,omitempty"`
-	Stop bool   `json:"stop,omitempty"`
 	// Text is that of Type.
 	Text string `json:"text,omitempty"`
 	// What is that of Inspect: what to look at. CPU, also that of Step, and

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -47,8 +48,13 @@ func (m *machine) SetBalloon(size uint64) error {
 	return nil
 }
 
-func (m *machine) Snapshot(dir string, stop bool) error {
-	m.note("snapshot %s %v", dir, stop)
+func (m *machine) Snapshot(files []*os.File) error {
+	for i, f := range files {
+		if _, err := fmt.Fprintf(f, "file %d", i); err != nil {
+			return err
+		}
+	}
+	m.note("snapshot to %d files", len(files))
 	return nil
 }
 
@@ -88,7 +94,7 @@ func TestCommands(t *testing.T) {
 	size, large, up := uint64(100), uint64(2000), true
 	for _, r := range []Request{
 		{Command: Pause}, {Command: Resume}, {Command: Balloon, Size: &size}, {Command: Link, Card: 1, Up: &up},
-		{Command: TakeSnapshot, Path: "/run/vm", Stop: true}, {Command: Stop}, {Command: Shutdown}, {Command: Reboot},
+		{Command: Stop}, {Command: Shutdown}, {Command: Reboot},
 	} {
 		if _, err := Call(path, r); err != nil {
 			t.Error(err)
@@ -111,7 +117,7 @@ func TestCommands(t *testing.T) {
 	if _, err := Call(path, Request{Command: Inspect, What: "words"}); err == nil || !strings.Contains(err.Error(), "only numbers") {
 		t.Errorf("%v; want what the machine says", err)
 	}
-	if diff := cmp.Diff([]string{"pause", "resume", "balloon 100", "link 1 true", "snapshot /run/vm true", "stop", "shutdown", "reboot", "balloon 2000"}, m.calls); diff != "" {
+	if diff := cmp.Diff([]string{"pause", "resume", "balloon 100", "link 1 true", "stop", "shutdown", "reboot", "balloon 2000"}, m.calls); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -131,7 +137,7 @@ func TestBadRequests(t *testing.T) {
 		{`{"command":"balloon"}`, "needs a size"},
 		{`{"command":"balloon","size":-1}`, "not a request"},
 		{`{"command":"link"}`, "needs up"},
-		{`{"command":"snapshot","path":"vm"}`, "needs the path"},
+		{`{"command":"snapshot"}`, "needs 3 files"},
 		{`{"command":"pause","sise":1}`, "not a request"},
 		{`{"command":"pause"}`, "{}"},
 		{`{"command":"stop","after":-1}`, "choose between"},
@@ -215,5 +221,60 @@ func TestStopAfter(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// The files of a request arrive with it, and are closed with it, as are those that
+// nobody asked for.
+func TestFiles(t *testing.T) {
+	m, path := serve(t)
+	descriptors := func() int {
+		all, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	var files []*os.File
+	for range maxFiles {
+		f, err := os.Create(filepath.Join(t.TempDir(), "file"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		files = append(files, f)
+	}
+	c, err := Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Call(Request{Command: Pause}); err != nil {
+		t.Fatal(err)
+	}
+	before := descriptors()
+	for range 10 {
+		if _, err := c.CallWith(Request{Command: TakeSnapshot}, files); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.CallWith(Request{Command: Pause}, files); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.CallWith(Request{Command: TakeSnapshot}, files[:1]); err == nil || !strings.Contains(err.Error(), "needs 3 files") {
+			t.Errorf("with one file: %v", err)
+		}
+		if _, err := c.CallWith(Request{Command: TakeSnapshot}, append(files, files...)); err != nil {
+			t.Errorf("with six files: %v", err)
+		}
+	}
+	if after := descriptors(); after != before {
+		t.Errorf("%d descriptors; before there were %d", after, before)
+	}
+	text, err := os.ReadFile(files[2].Name())
+	if err != nil || !strings.HasPrefix(string(text), "file 2file 2") {
+		t.Errorf("the third file holds %q, %v", text, err)
+	}
+	if n := len(m.calls); n < 20 {
+		t.Errorf("%d calls", n)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
+	"os"
 	"sync"
 	"time"
 
@@ -88,11 +88,15 @@ func (s *Server) serve(c net.Conn) {
 		delete(s.conns, c)
 		s.mu.Unlock()
 	}()
-	lines := bufio.NewScanner(c)
+	from := &filing{Conn: c}
+	defer from.forget()
+	lines := bufio.NewScanner(from)
 	lines.Buffer(make([]byte, maxRequest), maxRequest)
 	answers := json.NewEncoder(c)
 	for lines.Scan() {
-		if answers.Encode(s.answer(lines.Bytes())) != nil {
+		answer := s.answer(lines.Bytes(), from.files)
+		from.forget()
+		if answers.Encode(answer) != nil {
 			return
 		}
 	}
@@ -101,8 +105,8 @@ func (s *Server) serve(c net.Conn) {
 	}
 }
 
-// answer carries a request out.
-func (s *Server) answer(line []byte) Response {
+// answer carries a request out, which came with files.
+func (s *Server) answer(line []byte, files []*os.File) Response {
 	var r Request
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()
@@ -137,10 +141,10 @@ func (s *Server) answer(line []byte) Response {
 	case Step:
 		err = s.machine.Step(r.CPU)
 	case TakeSnapshot:
-		if !filepath.IsAbs(r.Path) {
-			return Response{Error: "snapshot needs the path of a folder, from the root on"}
+		if len(files) != maxFiles {
+			return Response{Error: fmt.Sprintf("snapshot needs %d files, which 'vmm ctl' sends with it", maxFiles)}
 		}
-		err = s.machine.Snapshot(r.Path, r.Stop)
+		err = s.machine.Snapshot(files)
 	case Type:
 		err = s.machine.Type(r.Text)
 	case Inspect:

@@ -50,7 +50,6 @@ var structs = []struct {
 	{"struct kvm_msrs", "sizeof(struct kvm_msrs) + 256 * sizeof(struct kvm_msr_entry)", msrs{}, map[string]string{"N": "nmsrs", "Entries": "entries"}},
 	{"struct kvm_lapic_state", "", LAPIC{}, map[string]string{"Regs": "regs"}},
 	{"struct kvm_vcpu_events", "", Events{}, map[string]string{"Exception": "exception", "Interrupt": "interrupt", "NMI": "nmi", "SIPIVector": "sipi_vector", "Flags": "flags", "SMI": "smi", "TripleFault": "triple_fault", "ExceptionHasPayload": "exception_has_payload", "ExceptionPayload": "exception_payload"}},
-	{"struct kvm_device_attr", "", deviceAttr{}, map[string]string{"Flags": "flags", "Group": "group", "Attr": "attr", "Addr": "addr"}},
 	{"struct kvm_mp_state", "", MPState(0), nil},
 }
 
@@ -71,8 +70,8 @@ var constants = map[string]uint64{
 	"KVM_GET_CPUID2": reqGetCPUID2, "KVM_NMI": reqNMI, "KVM_KVMCLOCK_CTRL": reqKVMClockCtrl, "KVM_GET_VCPU_EVENTS": reqGetVCPUEvents, "KVM_SET_VCPU_EVENTS": reqSetVCPUEvents,
 	"KVM_GET_DEBUGREGS": reqGetDebugRegs, "KVM_SET_DEBUGREGS": reqSetDebugRegs, "KVM_SET_TSC_KHZ": reqSetTSCKHz,
 	"KVM_GET_TSC_KHZ": reqGetTSCKHz, "KVM_GET_XSAVE": reqGetXSave, "KVM_SET_XSAVE": reqSetXSave, "KVM_GET_XCRS": reqGetXCRs,
-	"KVM_SET_XCRS": reqSetXCRs, "KVM_GET_XSAVE2": reqGetXSave2, "KVM_SET_DEVICE_ATTR": reqSetDeviceAttr, "KVM_GET_DEVICE_ATTR": reqGetDeviceAttr,
-	"KVM_CLOCK_REALTIME": ClockRealtime, "KVM_VCPU_TSC_CTRL": tscControl, "KVM_VCPU_TSC_OFFSET": tscOffset,
+	"KVM_SET_XCRS": reqSetXCRs, "KVM_GET_XSAVE2": reqGetXSave2,
+	"KVM_CLOCK_REALTIME": ClockRealtime,
 
 	"KVM_API_VERSION": apiVersion, "KVM_CPUID_FLAG_SIGNIFCANT_INDEX": CPUIDSignificantIndex,
 	"KVM_MEM_LOG_DIRTY_PAGES": uint64(MemoryLogDirty), "KVM_MEM_READONLY": uint64(MemoryReadOnly),

@@ -38,6 +38,4 @@ const (
 	reqSetXCRs       = 0x4188aea7
 	reqKVMClockCtrl  = 0x0000aead
 	reqGetXSave2     = 0x9000aecf
-	reqSetDeviceAttr = 0x4018aee1
-	reqGetDeviceAttr = 0x4018aee2
 )

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"vmm/devices/virtio/vsock"
 	"vmm/disk"
@@ -97,7 +100,12 @@ func (e *Ends) disks(saved []SavedDisk) ([]Disk, error) {
 // unchanged is an error when an image is not what it was: the guest's file system is
 // partly in its memory, and would destroy what it finds.
 func (e *Ends) unchanged(path string, saved ImageState) error {
-	now, err := imageState(path)
+	f, err := os.OpenFile(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("disk: %w", err)
+	}
+	defer f.Close()
+	now, err := imageState(f)
 	switch {
 	case err != nil:
 		return fmt.Errorf("disk: %w", err)

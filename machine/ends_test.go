@@ -20,7 +20,12 @@ func TestEnds(t *testing.T) {
 	if err := os.WriteFile(image, make([]byte, 4096), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	state, err := imageState(image)
+	f, err := os.Open(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	state, err := imageState(f)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package machine
 import (
 	"context"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,9 +50,10 @@ type Machine struct {
 	config   Config                      // that the machine was made with
 	stateful map[string]devices.Stateful // devices that are not virtio, by name
 	timer    *pit
-	disks    []disk.Image
-	msrs     []uint32 // registers that make up a vCPU's state
-	xstate   int      // size of a vCPU's extended state, in bytes
+	disks    []disk.Image // that are written to
+	images   []*os.File   // of all disks, to look at
+	msrs     []uint32     // registers that make up a vCPU's state
+	xstate   int          // size of a vCPU's extended state, in bytes
 
 	linux bool       // the kernel is known to be Linux
 	entry boot.Entry // how the guest begins, and what lies where then

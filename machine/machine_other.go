@@ -5,6 +5,7 @@ package machine
 import (
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 
 	"vmm/kvm"
@@ -80,7 +81,7 @@ type told struct{}
 type pit struct{}
 
 // Save says that this architecture is not supported.
-func (m *Machine) Save(string) error { return errArchitecture() }
+func (m *Machine) Save([]*os.File, io.ReaderAt) error { return errArchitecture() }
 
 // Features says nothing here.
 func (s *Saved) Features() []string { return nil }

@@ -3,6 +3,8 @@ package machine
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"os"
 	"time"
 
 	"vmm/boot"
@@ -25,22 +27,10 @@ type SavedState struct {
 // savePatience is how long saving waits for devices to finish what they have begun.
 const savePatience = time.Minute
 
-// Save saves the machine as a snapshot in a folder. The guest stands still while its
-// memory is written, and goes on then, unless the machine is paused.
-func (m *Machine) Save(dir string) error {
-	w, err := snapshot.Create(dir)
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	if err := m.write(w); err != nil {
-		return err
-	}
-	return w.Commit()
-}
-
-// write writes the machine, which is held meanwhile.
-func (m *Machine) write(w *snapshot.Writer) error {
+// Save writes the machine to the files of a [snapshot.Place]. The guest stands still
+// while its memory is written, and goes on then, unless the machine is paused. pagemap
+// is /proc/self/pagemap.
+func (m *Machine) Save(files []*os.File, pagemap io.ReaderAt) error {
 	start := time.Now()
 	if err := m.holdToSave(); err != nil {
 		return err
@@ -50,7 +40,7 @@ func (m *Machine) write(w *snapshot.Writer) error {
 	if err != nil {
 		return err
 	}
-	err = m.probes.Without(func() error { return w.Write(m.memory, saved) })
+	err = m.probes.Without(func() error { return snapshot.Write(files, m.memory, pagemap, saved) })
 	m.log.Debug("memory written", "held", time.Since(start))
 	return err
 }
@@ -101,7 +91,7 @@ func (m *Machine) state() (*Saved, error) {
 			return nil, fmt.Errorf("disk: %w", err)
 		}
 	}
-	s.Spec, err = m.config.spec(m.entry.Cmdline, m.linux)
+	s.Spec, err = m.config.spec(m.entry.Cmdline, m.linux, m.images)
 	return s, err
 }
 

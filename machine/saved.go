@@ -71,8 +71,8 @@ type SavedNet struct {
 }
 
 // imageState looks at an image.
-func imageState(path string) (ImageState, error) {
-	info, err := os.Stat(path)
+func imageState(f *os.File) (ImageState, error) {
+	info, err := f.Stat()
 	if err != nil {
 		return ImageState{}, err
 	}
@@ -83,14 +83,15 @@ func imageState(path string) (ImageState, error) {
 }
 
 // spec is what a machine of this configuration consists of.
-func (c *Config) spec(cmdline string, linux bool) (Spec, error) {
+// images are those of the disks.
+func (c *Config) spec(cmdline string, linux bool, images []*os.File) (Spec, error) {
 	s := Spec{
 		Kernel: c.Kernel, Cmdline: cmdline, Linux: linux, Memory: c.Memory, CPUs: c.CPUs, Transport: c.Transport,
 		Shares: c.Shares, Vsock: c.Vsock, Balloon: c.Balloon, VirtioConsole: c.VirtioConsole, RNG: c.RNG,
 		DebugExit: c.DebugExit, DebugExitPort: c.DebugExitPort, BootTimer: c.BootTimer, Keyboard: c.Keyboard,
 	}
-	for _, d := range c.Disks {
-		image, err := imageState(d.Path)
+	for i, d := range c.Disks {
+		image, err := imageState(images[i])
 		if err != nil {
 			return s, fmt.Errorf("disk: %w", err)
 		}

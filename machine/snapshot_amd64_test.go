@@ -80,6 +80,24 @@ func awaitCount(t testing.TB, m *Machine, beyond uint64) uint64 {
 	}
 }
 
+// save saves a machine in a folder.
+func save(m *Machine, dir string) error {
+	pagemap, err := os.Open("/proc/self/pagemap")
+	if err != nil {
+		return err
+	}
+	defer pagemap.Close()
+	place, err := snapshot.Create(dir)
+	if err != nil {
+		return err
+	}
+	defer place.Close()
+	if err := m.Save(place.Files(), pagemap); err != nil {
+		return err
+	}
+	return place.Commit()
+}
+
 // restored is a machine from a snapshot, with these ends.
 func restored(t *testing.T, dir string, e Ends, edit func(*Config)) *Machine {
 	t.Helper()
@@ -121,7 +139,7 @@ func TestSaveAndRestore(t *testing.T) {
 			wait := inBackground(t, m)
 			awaitCount(t, m, 1000)
 			dir := filepath.Join(t.TempDir(), "snapshot")
-			if err := m.Save(dir); err != nil {
+			if err := save(m, dir); err != nil {
 				t.Fatal(err)
 			}
 			n, _ := m.memory.Uint64(countAddr)
@@ -142,7 +160,7 @@ func TestSaveAndRestore(t *testing.T) {
 					wait := inBackground(t, m)
 					awaitCount(t, m, start)
 					if i == 1 { // save it once more, over the same snapshot, which it uses
-						if err := m.Save(dir); err != nil {
+						if err := save(m, dir); err != nil {
 							t.Fatal(err)
 						}
 						s, err := snapshot.Open(dir)
@@ -192,7 +210,7 @@ func savedMachine(t testing.TB) (dir string) {
 	wait := inBackground(t, m)
 	awaitCount(t, m, 10)
 	dir = filepath.Join(t.TempDir(), "snapshot")
-	if err := m.Save(dir); err != nil {
+	if err := save(m, dir); err != nil {
 		t.Fatal(err)
 	}
 	m.stop(Outcome{Kind: Stopped}, nil)

@@ -4,7 +4,10 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net"
+	"os"
 	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"vmm/devices/virtio"
 	"vmm/devices/virtio/balloon"
@@ -96,6 +99,13 @@ func (m *Machine) openDisk(c Disk) (virtio.Device, error) {
 	if !c.ReadOnly {
 		m.disks = append(m.disks, image)
 	}
+	file, err := os.OpenFile(c.Path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		d.Close()
+		return nil, fmt.Errorf("disk: %w", err)
+	}
+	m.closers = append(m.closers, file.Close)
+	m.images = append(m.images, file)
 	return d, nil
 }
 

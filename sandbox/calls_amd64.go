@@ -34,6 +34,9 @@ const (
 	DialTCP
 	// Network makes a guest's connections: TCP, UDP and name service.
 	Network
+	// Save writes the machine to files that a client of the control socket has
+	// opened.
+	Save
 
 	always Group = 0
 )
@@ -159,6 +162,12 @@ var rules = []rule{
 	{Network, unix.SYS_NEWFSTATAT, nil, "have they changed?"},
 	{Network, unix.SYS_UNAME, nil, "Go asks which options of sockets this kernel has"},
 	{Network, unix.SYS_BIND, nil, "UDP of the guest, and netlink"},
+
+	{Save, unix.SYS_RECVMSG, nil, "a request that comes with files"},
+	{Save, unix.SYS_FTRUNCATE, nil, "the memory's size"},
+	{Save, unix.SYS_PWRITE64, nil, "the memory"},
+	{Save, unix.SYS_LSEEK, nil, "where the file is empty that the memory was restored from"},
+	{Save, unix.SYS_FSTAT, nil, "what the images of disks are like"},
 }
 
 // Flags of clone(2) with which Go's runtime starts a thread: CLONE_VM, FS, FILES,
@@ -207,6 +216,7 @@ var kvmRequests = list{
 	{0x0000aea3, "KVM_GET_TSC_KHZ"},
 	{0x9000aea4, "KVM_GET_XSAVE"},
 	{0x5000aea5, "KVM_SET_XSAVE"},
+	{0x9000aecf, "KVM_GET_XSAVE2"},
 	{0x8188aea6, "KVM_GET_XCRS"},
 	{0x4188aea7, "KVM_SET_XCRS"},
 	{0x0000aead, "KVM_KVMCLOCK_CTRL"},

@@ -18,6 +18,7 @@ const (
 	Dial
 	DialTCP
 	Network
+	Save
 
 	always Group = 0
 )

@@ -26,6 +26,9 @@ const (
 	sumsFile        = "memory.crc32c"
 )
 
+// names are the files in the order in which they are written.
+var names = []string{memoryFile, sumsFile, descriptionFile}
+
 const (
 	format = "vmm snapshot"
 

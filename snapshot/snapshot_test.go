@@ -36,12 +36,21 @@ func save(t testing.TB, dir string) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	if err := w.Write(g, description{"saved"}); err != nil {
+	if err := write(w, g, "saved"); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Commit(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func write(p *Place, g *memory.Guest, name string) error {
+	pagemap, err := os.Open("/proc/self/pagemap")
+	if err != nil {
+		return err
+	}
+	defer pagemap.Close()
+	return Write(p.Files(), g, pagemap, description{name})
 }
 
 // check opens a snapshot and looks at all of it.
@@ -111,7 +120,7 @@ func TestNotCommitted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(w.Write(g, description{"another"}), w.Close()); err != nil {
+	if err := errors.Join(write(w, g, "another"), w.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if err := check(dir); err != nil {
@@ -134,7 +143,7 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("a snapshot at %s", path)
 		}
 	}
-	w := &Writer{dir: "place"}
+	w := &Place{dir: "place"}
 	if err := w.failed(&os.PathError{Op: "write", Path: "x", Err: unix.ENOSPC}); !strings.Contains(err.Error(), "make room") {
 		t.Errorf("a full disk: %v", err)
 	}

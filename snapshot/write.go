@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,16 +15,18 @@ import (
 	"vmm/memory"
 )
 
-// Writer is a snapshot that is being written, beside the place where it will be.
-type Writer struct {
+// Place is where a snapshot will be, and its files, which are elsewhere until Commit.
+// Who makes the place need not be who writes the files: the machine may be in a cage
+// where it can open none.
+type Place struct {
 	dir   string // where it will be
 	temp  string // where it is
 	files []*os.File
 }
 
-// Create begins a snapshot at a path, where nothing is or an older snapshot, which
-// stays until Commit. Only the user may read it: it is all that the guest knows.
-func Create(dir string) (*Writer, error) {
+// Create makes a place for a snapshot at a path, where nothing is or an older snapshot,
+// which stays until Commit. Only the user may read it: it is all that the guest knows.
+func Create(dir string) (_ *Place, err error) {
 	dir = filepath.Clean(dir)
 	if err := replaceable(dir); err != nil {
 		return nil, err
@@ -32,8 +35,20 @@ func Create(dir string) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("snapshot %s: %w", dir, unwrap(err))
 	}
-	return &Writer{dir: dir, temp: temp}, nil
+	p := &Place{dir: dir, temp: temp}
+	for _, name := range names {
+		f, err := os.OpenFile(filepath.Join(temp, name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			p.Close()
+			return nil, p.failed(err)
+		}
+		p.files = append(p.files, f)
+	}
+	return p, nil
 }
+
+// Files are the files for Write.
+func (p *Place) Files() []*os.File { return p.files }
 
 // replaceable is an error where something is that is no snapshot.
 func replaceable(dir string) error {
@@ -59,28 +74,20 @@ func unwrap(err error) error {
 	return err
 }
 
-func (w *Writer) create(name string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(w.temp, name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err == nil {
-		w.files = append(w.files, f)
+// Write writes the memory of a machine, which is at rest, and its description to the
+// files of a Place. pagemap is /proc/self/pagemap. When it returns, the machine may go
+// on.
+func Write(files []*os.File, ram *memory.Guest, pagemap io.ReaderAt, description any) error {
+	if len(files) != len(names) {
+		return fmt.Errorf("a snapshot is written to %d files, and not %d", len(names), len(files))
 	}
-	return f, err
-}
-
-// Write writes the memory of a machine, which is at rest, and its description. When it
-// returns, the machine may go on.
-func (w *Writer) Write(ram *memory.Guest, description any) error {
 	text, err := json.Marshal(description)
 	if err != nil {
 		return err
 	}
-	f, err := w.create(memoryFile)
+	chunks, err := ram.Save(files[0], pagemap)
 	if err != nil {
-		return w.failed(err)
-	}
-	chunks, err := ram.Save(f)
-	if err != nil {
-		return w.failed(err)
+		return failed(err)
 	}
 	var sums []byte
 	for _, sum := range chunks {
@@ -90,52 +97,48 @@ func (w *Writer) Write(ram *memory.Guest, description any) error {
 	if err != nil {
 		return err
 	}
-	for name, content := range map[string][]byte{
-		sumsFile: sums, descriptionFile: append(append(line, '\n'), text...),
-	} {
-		f, err := w.create(name)
-		if err != nil {
-			return w.failed(err)
-		}
-		if _, err := f.Write(content); err != nil {
-			return w.failed(err)
+	for i, content := range [][]byte{sums, append(append(line, '\n'), text...)} {
+		if _, err := files[1+i].Write(content); err != nil {
+			return failed(err)
 		}
 	}
 	return nil
 }
 
-func (w *Writer) failed(err error) error {
-	hint := ""
+// failed says what a user can do about a write that failed.
+func failed(err error) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		hint = "; make room, and try again"
+		return fmt.Errorf("%w; make room, and try again", unwrap(err))
 	}
-	return fmt.Errorf("snapshot %s: %w%s", w.dir, unwrap(err), hint)
+	return unwrap(err)
 }
+
+func (p *Place) failed(err error) error { return fmt.Errorf("snapshot %s: %w", p.dir, failed(err)) }
 
 // Commit puts the snapshot into its place, at once and so that it outlives a crash of
 // the host. Whatever happens meanwhile, there is the older one or this one.
-func (w *Writer) Commit() error {
-	for _, f := range w.files {
+func (p *Place) Commit() error {
+	for _, f := range p.files {
 		if err := f.Sync(); err != nil {
-			return w.failed(err)
+			return p.failed(err)
 		}
 	}
-	if err := syncFolder(w.temp); err != nil {
-		return w.failed(err)
+	if err := syncFolder(p.temp); err != nil {
+		return p.failed(err)
 	}
-	err := unix.Renameat2(unix.AT_FDCWD, w.temp, unix.AT_FDCWD, w.dir, unix.RENAME_NOREPLACE)
+	err := unix.Renameat2(unix.AT_FDCWD, p.temp, unix.AT_FDCWD, p.dir, unix.RENAME_NOREPLACE)
 	if errors.Is(err, unix.EEXIST) {
-		if err := replaceable(w.dir); err != nil {
+		if err := replaceable(p.dir); err != nil {
 			return err
 		}
 		// Close removes the older one, which is at temp then.
-		err = unix.Renameat2(unix.AT_FDCWD, w.temp, unix.AT_FDCWD, w.dir, unix.RENAME_EXCHANGE)
+		err = unix.Renameat2(unix.AT_FDCWD, p.temp, unix.AT_FDCWD, p.dir, unix.RENAME_EXCHANGE)
 	}
 	if err == nil {
-		err = syncFolder(filepath.Dir(w.dir))
+		err = syncFolder(filepath.Dir(p.dir))
 	}
 	if err != nil {
-		return w.failed(err)
+		return p.failed(err)
 	}
 	return nil
 }
@@ -151,10 +154,10 @@ func syncFolder(path string) error {
 
 // Close lets go of the files, and removes what has not been committed, or what has been
 // replaced.
-func (w *Writer) Close() error {
-	for _, f := range w.files {
+func (p *Place) Close() error {
+	for _, f := range p.files {
 		f.Close()
 	}
-	w.files = nil
-	return os.RemoveAll(w.temp)
+	p.files = nil
+	return os.RemoveAll(p.temp)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"vmm/boot"
 	"vmm/cmd/internal/cli"
@@ -146,8 +147,7 @@ when the guest crashed, and 8 when a signal ended vmm.`,
 		"transport", "how the guest reaches virtio devices: auto, mmio or pci")
 	fl.Var(&f.debugExit, "debug-exit", "let the guest end the machine, and set the exit status, through a `port`;\nwithout a value 0xf4; QEMU's default is 0x501")
 	fl.Lookup("debug-exit").NoOptDefVal = fmt.Sprintf("%#x", machine.DefaultDebugExitPort)
-	fl.Var(&cli.Choice[sandbox.Mode]{Value: &f.sandbox, Values: []sandbox.Mode{sandbox.Auto, sandbox.Strict, sandbox.Off}},
-		"sandbox", "keep a guest that breaks into vmm from doing anything else there: auto (as far as this host can),\nstrict (all of it, or no start) or off")
+	f.addSandbox(fl)
 	fl.DurationVar(&f.timeout, "timeout", 0, "end the machine after this `time`, such as 30s (default never)")
 	f.trace.register(fl)
 	f.gdb.register(fl)
@@ -163,6 +163,11 @@ when the guest crashed, and 8 when a signal ended vmm.`,
 		cli.FlagGroup{Title: "Watching and debugging:", Flags: []string{"trace", "trace-format", "trace-filter", "trace-doorbells", "timeline",
 			"ready", "profile", "profile-rate", "gdb", "wait-gdb", "gdb-any-address", "json", "verbose"}})
 	return cmd
+}
+
+func (f *bootFlags) addSandbox(fl *pflag.FlagSet) {
+	fl.Var(&cli.Choice[sandbox.Mode]{Value: &f.sandbox, Values: []sandbox.Mode{sandbox.Auto, sandbox.Strict, sandbox.Off}},
+		"sandbox", "keep a guest that breaks into vmm from doing anything else there: auto (as far as this host can),\nstrict (all of it, or no start) or off")
 }
 
 // args takes the arguments that are not flags. There is one at the most: the

@@ -170,6 +170,9 @@ func (s *session) needs() (sandbox.Needs, error) {
 			n.Removes = append(n.Removes, dir)
 		}
 	}
+	if s.flags.control != "" {
+		n.Groups |= sandbox.Save
+	}
 	if s.flags.gdb.address.tcp != nil {
 		n.Groups |= sandbox.Serve
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -57,7 +56,7 @@ Exit status: 0 when it was done, 1 when it was not, 2 after wrong usage.`,
 		Args: cli.Usage(cli.Args(2, -1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := parseCommand(args[1:])
-			if r.Stop = stop; err == nil && stop && r.Command != control.TakeSnapshot {
+			if err == nil && stop && r.Command != control.TakeSnapshot {
 				err = errors.New("--stop belongs to snapshot")
 			}
 			if err != nil {
@@ -69,6 +68,9 @@ Exit status: 0 when it was done, 1 when it was not, 2 after wrong usage.`,
 				}
 				r.After = after.Seconds()
 				return stopAfter(args[0], r)
+			}
+			if r.Command == control.TakeSnapshot {
+				return takeSnapshot(args[0], args[2], stop)
 			}
 			answer, err := control.Call(args[0], r)
 			if err != nil || answer.Status == nil {
@@ -130,10 +132,6 @@ func parseCommand(words []string) (control.Request, error) {
 			return r, fmt.Errorf("step %s: it takes a vCPU's number", args[0])
 		}
 		r.CPU = cpu
-	case control.TakeSnapshot:
-		path, err := filepath.Abs(args[0])
-		r.Path = path
-		return r, err
 	case control.Type:
 		r.Text = args[0] + "\n"
 	}
@@ -165,23 +163,8 @@ func (c controlled) Shutdown() error { return c.PressPowerButton() }
 
 func (c controlled) Reboot() error { return c.PressCtrlAltDel() }
 
-// Snapshot implements control.Machine. A machine that is to end does not go on between:
-// what its guest did then would not be in the snapshot, but on its disks.
-func (c controlled) Snapshot(dir string, stop bool) error {
-	if !stop {
-		return c.Save(dir)
-	}
-	paused := c.Paused()
-	c.Pause()
-	if err := c.Save(dir); err != nil {
-		if !paused {
-			c.Resume()
-		}
-		return err
-	}
-	c.stop()
-	return nil
-}
+// Snapshot implements control.Machine.
+func (c controlled) Snapshot(files []*os.File) error { return c.Save(files, c.pagemap) }
 
 func (c controlled) Type(text string) error { return c.input.typeText(text) }
 

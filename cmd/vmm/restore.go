@@ -10,7 +10,7 @@ import (
 )
 
 func newRestore() *cobra.Command {
-	var f bootFlags
+	f := bootFlags{sandbox: defaultSandbox}
 	var ends machine.Ends
 	cmd := &cobra.Command{
 		Use:   "restore DIR",
@@ -48,6 +48,7 @@ Exit status: as that of 'vmm boot'.`,
 	fl.BoolVar(&ends.Changed, "changed-disks", false, "use disks though their images have changed since: only when they are copies of what they were")
 	fl.StringVar(&f.control, "control", "", "`path` of a unix socket for 'vmm ctl'")
 	fl.BoolVar(&f.paused, "paused", false, "hold the guest until 'vmm ctl' has it go on")
+	f.addSandbox(fl)
 	fl.DurationVar(&f.timeout, "timeout", 0, "end the machine after this `time`, such as 30s (default never)")
 	f.trace.register(fl)
 	f.timing.addReady(fl)
@@ -57,7 +58,7 @@ Exit status: as that of 'vmm boot'.`,
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log what vmm does on standard error")
 	cli.GroupFlags(cmd,
 		cli.FlagGroup{Title: "The host's ends of devices:", Flags: []string{"disk", "net", "share", "vsock", "as-saved", "changed-disks"}},
-		cli.FlagGroup{Title: "Control:", Flags: []string{"control", "paused", "timeout"}},
+		cli.FlagGroup{Title: "Control:", Flags: []string{"control", "paused", "sandbox", "timeout"}},
 		cli.FlagGroup{Title: "Watching and debugging:", Flags: []string{"trace", "trace-format", "trace-filter", "trace-doorbells",
 			"ready", "profile", "profile-rate", "gdb", "wait-gdb", "gdb-any-address", "json", "verbose"}})
 	return cmd

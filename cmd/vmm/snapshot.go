@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -9,7 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"vmm/cmd/internal/cli"
+	"vmm/control"
 	"vmm/machine"
+	"vmm/snapshot"
 	"vmm/untrusted"
 )
 
@@ -96,4 +99,48 @@ func readOnly(ro bool) string {
 		return ", read-only"
 	}
 	return ""
+}
+
+// takeSnapshot saves the machine at a control socket in a folder. The files are made here
+// and handed to vmm, which is in a sandbox and can make none. With stop, the machine does
+// not go on before it ends: what its guest did then would be on its disks, and not in the
+// snapshot.
+func takeSnapshot(socket, dir string, stop bool) (err error) {
+	c, err := control.Dial(socket)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	place, err := snapshot.Create(dir)
+	if err != nil {
+		return err
+	}
+	defer place.Close()
+	ask := func(command string, files ...*os.File) {
+		if err == nil {
+			if _, err = c.CallWith(control.Request{Command: command}, files); err != nil {
+				err = fmt.Errorf("%s: %w", socket, err)
+			}
+		}
+	}
+	if stop {
+		var status control.Response
+		if status, err = c.Call(control.Request{Command: control.ShowAll}); err != nil {
+			return fmt.Errorf("%s: %w", socket, err)
+		}
+		defer func() {
+			if err != nil && status.Status != nil && status.Status.State == "running" {
+				_, _ = c.Call(control.Request{Command: control.Resume})
+			}
+		}()
+		ask(control.Pause)
+	}
+	ask(control.TakeSnapshot, place.Files()...)
+	if err == nil {
+		err = place.Commit()
+	}
+	if stop {
+		ask(control.Stop)
+	}
+	return err
 }
