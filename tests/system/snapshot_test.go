@@ -13,7 +13,7 @@ import (
 // busy is what the guest does while it is saved: it writes to a disk and reads back,
 // directly, and notes each round, and the time ten times a second. It ends at the first
 // difference. It is a format.
-const busy = `cat >/run/busy <<'END'
+const busy = `echo 0 >/run/rounds; cat >/run/busy <<'END'
 n=0
 while :; do
 	n=$((n+1))
