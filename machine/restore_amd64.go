@@ -30,13 +30,14 @@ func (m *Machine) restore(s *SavedState) error {
 	if err := m.restoreChips(s.Chips, now); err != nil {
 		return err
 	}
+	// Before the deadlines of timers, which are values of the counters.
+	if err := m.restoreTSC(s.Processors, now); err != nil {
+		return err
+	}
 	for i, c := range m.cpus {
 		if err := c.restore(&s.Processors[i], m.xstate); err != nil {
 			return err
 		}
-	}
-	if err := m.restoreTSC(s.Processors, now); err != nil {
-		return err
 	}
 	m.entry = s.Entry
 	return nil
@@ -121,7 +122,12 @@ func (c *cpu) restore(s *ProcessorState, xstate int) error {
 		func() error { return v.SetMPState(s.MP) },
 		func() error { return v.SetRegs(s.Regs) },
 		func() error { return v.SetSregs(s.Sregs) },
-		func() error { return v.SetXCRs(xcrs) },
+		func() error {
+			if xcrs.N == 0 { // a processor without XSAVE
+				return nil
+			}
+			return v.SetXCRs(xcrs)
+		},
 		func() error { return v.SetXState(s.XState) },
 		func() error { return v.SetDebugRegs(s.Debug) },
 		func() error { return v.SetLAPIC(lapic) },
