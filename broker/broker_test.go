@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 
 func start(t *testing.T) (*Broker, string) {
 	t.Helper()
+	t.Setenv("GORACE", "atexit_sleep_ms=0") // the race detector lets a process sleep at its end
 	path := filepath.Join(t.TempDir(), "s")
 	b, err := Start(path)
 	if err != nil {
