@@ -61,6 +61,10 @@ type Config struct {
 	ShareKernel bool
 	// CPUs is the number of processors, 1 to MaxCPUs.
 	CPUs int
+	// Nested lets the guest run virtual machines of its own, where the host's KVM
+	// has that. It is off by default: it opens a large part of the host's KVM to
+	// the guest.
+	Nested bool
 	// Disks are the disks, in the order in which the guest finds them.
 	Disks []Disk
 	// Nets are the network cards.

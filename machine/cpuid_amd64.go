@@ -21,6 +21,7 @@ const (
 	leafAMDFeatures = 0x8000_0001
 	leafBrand       = 0x8000_0002 // and the two that follow
 	leafAMDSize     = 0x8000_0008
+	leafSVM         = 0x8000_000a
 	leafAMDCache    = 0x8000_001d
 	leafAMDTopology = 0x8000_001e
 	leafAMDTopoV2   = 0x8000_0026
@@ -31,14 +32,34 @@ const brandLeaves = 3
 
 // Feature bits.
 const (
+	ecxVMX         = 1 << 5  // leaf 1
 	ecxTSCDeadline = 1 << 24 // leaf 1
 	ecxHypervisor  = 1 << 31 // leaf 1
 	edxHTT         = 1 << 28 // leaf 1: more than one logical processor
 	ecxCmpLegacy   = 1 << 1  // leaf 0x80000001: and they are cores
+	ecxSVM         = 1 << 2  // leaf 0x80000001
 )
 
 // apicBusKHz is the frequency at which KVM's local APIC timer counts.
 const apicBusKHz = 1_000_000
+
+// withoutVirtualization leaves out what a guest needs for machines of its own. Without
+// the bits of VMX and SVM, KVM refuses their instructions and registers, too.
+func withoutVirtualization(supported []kvm.CPUIDEntry) []kvm.CPUIDEntry {
+	var leaves []kvm.CPUIDEntry
+	for _, e := range supported {
+		switch e.Function {
+		case leafFeatures:
+			e.ECX &^= ecxVMX
+		case leafAMDFeatures:
+			e.ECX &^= ecxSVM
+		case leafSVM:
+			continue
+		}
+		leaves = append(leaves, e)
+	}
+	return leaves
+}
 
 // guestCPUID is what CPUID says on processor id of count. It is what KVM supports
 // on this host, with a topology of one package, count cores and a thread each.

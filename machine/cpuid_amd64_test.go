@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"vmm/kvm"
 )
 
@@ -120,6 +122,25 @@ func TestCPUID(t *testing.T) {
 					}
 				})
 			}
+		}
+	}
+}
+
+// A guest has neither VMX nor SVM, and all else.
+func TestNoNestedVirtualization(t *testing.T) {
+	for _, vendor := range []uint32{intel, amd} {
+		supported := append(host(vendor), kvm.CPUIDEntry{Function: leafSVM, EAX: 1, EBX: 16, EDX: 0xff})
+		supported[1].ECX |= ecxVMX
+		for i := range supported {
+			if supported[i].Function == leafAMDFeatures {
+				supported[i].ECX |= ecxSVM
+			}
+		}
+
+		got := withoutVirtualization(supported)
+
+		if diff := cmp.Diff(host(vendor), got); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
 		}
 	}
 }

@@ -290,7 +290,7 @@ func (m *Machine) line(device string, gsi uint32) devices.Line {
 }
 
 // addProcessors adds the processors, which have what KVM supports on this host, or are
-// as the guest knows them.
+// as the guest knows them. What virtual machines need is left out unless cfg.Nested.
 func (m *Machine) addProcessors(supported func() ([]kvm.CPUIDEntry, error), cfg Config) error {
 	cpuid, err := supported()
 	if err != nil {
@@ -318,7 +318,9 @@ func (m *Machine) addProcessors(supported func() ([]kvm.CPUIDEntry, error), cfg 
 		return err
 	}
 	m.addressBits = addressBits(cpuid)
-	cpuid = withBrand(cpuid)
+	if cpuid = withBrand(cpuid); !cfg.Nested {
+		cpuid = withoutVirtualization(cpuid)
+	}
 	for id := range cfg.CPUs {
 		vcpu, err := m.vm.CreateVCPU(id)
 		if err != nil {

@@ -32,6 +32,7 @@ type bootFlags struct {
 	modules              []machine.Module
 	memory               cli.Size
 	cpus                 int
+	nested               bool
 	protocol             protocolFlag
 	kaslr                kaslrFlag
 	hugePages            bool
@@ -121,6 +122,7 @@ when the guest crashed, and 8 when a signal ended vmm.`,
 	fl.Var(&f.append, "append", "`words` to add to the kernel command line; may be repeated")
 	fl.Var(&f.memory, "memory", "`size` of RAM, with K, M, G or T")
 	fl.IntVar(&f.cpus, "cpus", 1, "`number` of processors")
+	fl.BoolVar(&f.nested, "nested", false, "let the guest run virtual machines of its own, where the host's KVM can")
 	fl.Var(&f.protocol, "boot-protocol", "how the kernel is entered: auto, direct (unpacked by vmm),\nlinux64, linux32, pvh or multiboot")
 	fl.Var(&f.kaslr, "kaslr", "random kernel addresses: auto, on (fail where impossible) or off (as linked)")
 	fl.BoolVar(&f.hugePages, "hugepages", false, "take RAM from the host's pool of 2 MiB pages")
@@ -157,7 +159,7 @@ when the guest crashed, and 8 when a signal ended vmm.`,
 	fl.BoolVarP(&f.verbose, "verbose", "v", false, "log what vmm does on standard error")
 	cli.GroupFlags(cmd,
 		cli.FlagGroup{Title: "Kernel:", Flags: []string{"kernel", "initrd", "module", "cmdline", "append", "boot-protocol", "kaslr", "no-cache", "share-kernel"}},
-		cli.FlagGroup{Title: "Processors and memory:", Flags: []string{"memory", "cpus", "hugepages", "thp", "prefault"}},
+		cli.FlagGroup{Title: "Processors and memory:", Flags: []string{"memory", "cpus", "nested", "hugepages", "thp", "prefault"}},
 		cli.FlagGroup{Title: "Devices:", Flags: []string{"rootfs", "disk", "net", "share", "vsock", "balloon", "console", "rng", "transport", "debug-exit", "boot-timer"}},
 		cli.FlagGroup{Title: "Control:", Flags: []string{"control", "paused", "web", "sandbox", "timeout", "config", "print-config"}},
 		cli.FlagGroup{Title: "Watching and debugging:", Flags: []string{"trace", "trace-format", "trace-filter", "trace-doorbells", "timeline",

@@ -32,6 +32,7 @@ func (f *bootFlags) config(ownCmdline bool) (machine.Config, error) {
 		ShareKernel:          f.shareKernel,
 
 		CPUs:      f.cpus,
+		Nested:    f.nested,
 		DebugExit: f.debugExit.on,
 		Disks:     f.disks,
 		Nets:      f.nets,

@@ -1,8 +1,11 @@
 package ninep
 
 import (
+	"errors"
+	"io"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -273,6 +276,60 @@ func TestNoPrivilegedFiles(t *testing.T) {
 		if found := forbidden(t, dir); found != nil {
 			t.Errorf("%q", found)
 		}
+	}
+}
+
+// Pipes, sockets and devices of the host's are there to be seen, and not to be opened:
+// no program at the other end of one hears of the guest.
+func TestSpecialFiles(t *testing.T) {
+	dir, err := os.MkdirTemp("", "share") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	pipe, socket := filepath.Join(dir, "pipe"), filepath.Join(dir, "socket")
+	if err := unix.Mkfifo(pipe, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	names := []string{"pipe", "socket"}
+	for name, mode := range map[string]uint32{"null": unix.S_IFCHR, "loop": unix.S_IFBLK} {
+		if unix.Mknod(filepath.Join(dir, name), mode|0o666, int(unix.Mkdev(1, 3))) == nil { // as root
+			names = append(names, name)
+		}
+	}
+	reader, err := os.OpenFile(pipe, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	c := attach(t, dir, false)
+
+	for _, name := range names {
+		for _, flags := range []int{unix.O_RDONLY, unix.O_WRONLY, unix.O_RDWR, unix.O_RDWR | unix.O_TRUNC, unix.O_RDONLY | unix.O_NONBLOCK, unix.O_PATH} {
+			c.walkTo(1, name)
+			c.want(unix.EPERM, tLopen, 1, flags)
+			c.must(tClunk, 1)
+			c.walkTo(1)
+			if _, err := c.do(tLcreate, 1, name, flags|unix.O_CREAT, 0o666, 0); err == nil {
+				t.Errorf("%s is opened as a file that is created", name)
+			}
+			c.must(tClunk, 1)
+		}
+	}
+
+	if n, err := reader.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		t.Errorf("the pipe's reader has %d bytes, %v: somebody has opened the other end", n, err)
+	}
+	if err := listener.SetDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listener.Accept(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("somebody has connected to the socket: %v", err)
 	}
 }
 
