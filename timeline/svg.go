@@ -11,7 +11,7 @@ import (
 const (
 	svgWidth  = 860
 	svgNames  = 190 // the column of names
-	svgTimes  = 90  // the column of times, at the right
+	svgTimes  = 110 // the column of times, at the right
 	svgRow    = 26
 	svgTop    = 44
 	svgBottom = 30
