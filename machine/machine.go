@@ -149,6 +149,7 @@ func (m *Machine) Run(ctx context.Context) (Outcome, error) {
 	release := context.AfterFunc(ctx, func() { m.stop(Outcome{Kind: Stopped}, nil) })
 	defer release()
 	m.log.Debug("running")
+	m.startDevices()
 	var threads sync.WaitGroup
 	for _, c := range m.cpus {
 		c.running.Store(true)

@@ -28,6 +28,16 @@ func (m *Machine) unquiesce() {
 	}
 }
 
+// startDevices has the devices of a machine that was restored go on, unless it is paused:
+// then the end of the pause does.
+func (m *Machine) startDevices() {
+	m.pausing.Lock()
+	defer m.pausing.Unlock()
+	if hold(m.paused.Load())&atRest == 0 {
+		m.unquiesce()
+	}
+}
+
 // eachTransport does something with all virtio devices at once, and waits for it.
 func (m *Machine) eachTransport(patience time.Duration, do func(transport)) error {
 	done := make(chan string, len(m.transports))

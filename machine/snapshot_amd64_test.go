@@ -157,8 +157,25 @@ func TestSaveAndRestore(t *testing.T) {
 					if err != nil || start < 1000 || start > n {
 						t.Fatalf("it begins with a count of %d, %v; want one from 1000 to %d", start, err, n)
 					}
+					devices := &card{name: "virtio-test", free: make(chan struct{}), paused: true}
+					close(devices.free)
+					m.transports = append(m.transports, devices)
+					if i == 2 { // paused before it goes on
+						m.Pause()
+					}
 					wait := inBackground(t, m)
+					if i == 2 {
+						time.Sleep(10 * time.Millisecond)
+						if !devices.isPaused() {
+							t.Error("devices work in a pause")
+						}
+						m.Resume()
+					}
 					awaitCount(t, m, start)
+					if devices.isPaused() {
+						t.Error("the devices of a machine that goes on stand still")
+					}
+					m.transports = m.transports[:len(m.transports)-1]
 					if i == 1 { // save it once more, over the same snapshot, which it uses
 						if err := save(m, dir); err != nil {
 							t.Fatal(err)

@@ -47,7 +47,7 @@ func (v *vm) alive() {
 			v.fail("the guest does nothing with its disk any more")
 		}
 	}
-	if out := v.sh("dmesg | grep -i -E 'stall|lockup|BUG|oops|call trace|hung|virtio.*error|nobody cared' || true"); out != "" {
+	if out := v.sh("dmesg | grep -E 'rcu.*stall|soft lockup|BUG:|Oops|Call Trace|blocked for more|nobody cared' || true"); out != "" {
 		v.t.Errorf("the guest's log: %s", out)
 	}
 	// The guest's clock was set from the host's, with a resolution of a second.
