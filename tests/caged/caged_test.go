@@ -5,25 +5,38 @@ package caged
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"vmm/broker"
 	"vmm/disk"
 	"vmm/memory"
+	"vmm/netdev"
 	"vmm/sandbox"
 	"vmm/share"
+	"vmm/socket"
+	"vmm/tools/toolstest"
 )
 
 // TestMain is also the process in the sandbox: with TEST_CAGED, what it tries, in its
 // environment, and a folder as argument.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == broker.Command {
+		if err := serveBroker(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	try := tries[os.Getenv("TEST_CAGED")]
 	if try == nil {
-		os.Exit(m.Run())
+		os.Exit(toolstest.Run(m.Run))
 	}
 	if err := try(os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -35,6 +48,9 @@ var tries = map[string]func(dir string) error{
 	"disk":             func(dir string) error { return tryDisk(dir, disk.Config{}) },
 	"disk, cache=none": func(dir string) error { return tryDisk(dir, disk.Config{Direct: true}) },
 	"share":            tryShare,
+	"vsock":            tryVsock,
+	"user network":     tryUserNetwork,
+	"tap":              tryTap,
 }
 
 func TestDevices(t *testing.T) {
@@ -51,8 +67,17 @@ func TestDevices(t *testing.T) {
 			defer os.RemoveAll(dir)
 			cmd := exec.Command("/proc/self/exe", dir)
 			cmd.Env = append(os.Environ(), "TEST_CAGED="+name)
+			if name == "tap" {
+				if os.Getuid() != 0 {
+					t.Skip("a network namespace takes root")
+				}
+				cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+			}
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%v\n%s", err, out)
+			}
+			if _, err := os.Lstat(filepath.Join(dir, "s_7")); err == nil {
+				t.Error("a socket is still there")
 			}
 		})
 	}
@@ -97,6 +122,99 @@ func tryDisk(dir string, c disk.Config) error {
 		}
 	}
 	return errors.Join(image.Flush(), image.Discard(0, 8192), image.Zero(8192, 8192, true), image.Zero(8192+512, 4096, false), image.Flush(), image.Close())
+}
+
+// serveBroker is the broker, in its sandbox.
+func serveBroker(path string) error {
+	ready := os.NewFile(broker.ReadyFD, "ready")
+	if _, err := sandbox.Enter(sandbox.Strict, sandbox.Needs{Groups: sandbox.Dial}); err != nil {
+		return err
+	}
+	if _, err := ready.WriteString(broker.Ready); err != nil {
+		return err
+	}
+	ready.Close()
+	return broker.Serve(broker.LineFD, path)
+}
+
+// tryVsock has the broker connect, and takes a connection at a socket.
+func tryVsock(dir string) error {
+	path := filepath.Join(dir, "s")
+	b, err := broker.Start(path)
+	if err != nil {
+		return err
+	}
+	own, err := socket.Listen(path + "_7") // that of vmm is made in the same way
+	if err != nil {
+		return err
+	}
+	if err := enter(sandbox.Needs{Groups: sandbox.Serve | sandbox.Remove | sandbox.Broker, Removes: []string{dir}}); err != nil {
+		return err
+	}
+	near, err := b.Dial(7)
+	if err != nil {
+		return fmt.Errorf("dial: %w", err)
+	}
+	far, err := own.AcceptUnix()
+	if err != nil {
+		return fmt.Errorf("accept: %w", err)
+	}
+	t := &trying{}
+	t.try("write", second(near.Write([]byte("hello"))))
+	t.try("shutdown", near.CloseWrite())
+	text, err := io.ReadAll(far)
+	t.try("read", err)
+	if string(text) != "hello" {
+		t.try("read", fmt.Errorf("%q", text))
+	}
+	if _, err := b.Dial(8); err != unix.ENOENT {
+		t.try("dial where nobody is", fmt.Errorf("%w instead of %w", err, unix.ENOENT))
+	}
+	t.try("close", errors.Join(near.Close(), far.Close(), own.Close(), b.Close()))
+	return t.err
+}
+
+// tryUserNetwork sends a frame into a network, which nobody there is for, and ends it.
+func tryUserNetwork(string) error {
+	u, err := netdev.NewUser(netdev.UserConfig{Sandbox: sandbox.Strict})
+	if err != nil {
+		return err
+	}
+	if err := enter(sandbox.Needs{Groups: sandbox.UserNetwork}); err != nil {
+		return err
+	}
+	return errors.Join(tryPort(u), u.Close())
+}
+
+// tryTap does the same with a tap, and chooses its queues and offloads.
+func tryTap(string) error {
+	tap, err := netdev.OpenTap("caged0", 2, true)
+	if err != nil {
+		return err
+	}
+	if err := enter(sandbox.Needs{Groups: sandbox.Tap}); err != nil {
+		return err
+	}
+	return errors.Join(tap.SetQueues(1), tap.SetQueues(2), tap.SetOffload(unix.TUN_F_CSUM), tryPort(tap), tap.Close())
+}
+
+// tryPort does what a network device does.
+func tryPort(p interface {
+	FDs() []int
+	SetOffload(int) error
+}) error {
+	frame := make([]byte, netdev.HeaderSize+60)
+	var v memory.Vector
+	v.Set([][]byte{frame[:netdev.HeaderSize], frame[netdev.HeaderSize:]})
+	_, err := v.Writev(p.FDs()[0])
+	if err == unix.EIO { // of an interface that is down
+		err = nil
+	}
+	v.Set([][]byte{frame})
+	if _, readErr := v.Readv(p.FDs()[0]); readErr != nil && readErr != unix.EAGAIN {
+		err = errors.Join(err, readErr)
+	}
+	return errors.Join(err, p.SetOffload(0))
 }
 
 // tryShare does all that can be done with a folder.
