@@ -18,8 +18,9 @@ help: ## list the targets
 LDFLAGS := -s -w -X main.version=$(VERSION) -X runtime.godebugDefault=disablethp=1 $(if $(filter amd64,$(shell go env GOARCH)),-E vmm_entry)
 
 .PHONY: build
-build: ## build the static binaries bin/vmm and bin/vmm-tools
+build: ## build the static binaries bin/vmm, bin/vmm-tools and bin/vmm-init
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/vmm ./cmd/vmm-tools
+	go build -trimpath -ldflags '-s -w' -o bin/vmm-init ./guest-images/init
 
 .PHONY: packages
 packages:
@@ -57,7 +58,7 @@ test: test-units test-system ## run the tests: units and tiny guests here, whole
 
 .PHONY: test-units
 test-units: packages build ## units and tiny guests, with the race detector where there is concurrency
-	@guest-images/packages chromium runc crun
+	@guest-images/packages chromium runc crun erofs-utils
 	CGO_ENABLED=1 go test -race $(sort $(RACE))
 	go test $(filter-out $(RACE),$(UNIT))
 # The memory and the address space of a process, which the race detector multiplies.

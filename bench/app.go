@@ -3,6 +3,7 @@ package bench
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"path"
@@ -14,6 +15,9 @@ import (
 	"vmm/bench/runtime"
 	"vmm/image"
 	"vmm/image/tree"
+	"vmm/run/initrd"
+	"vmm/run/protocol"
+	"vmm/tools"
 )
 
 // applications are those to measure. A container image is unpacked into scratch.
@@ -100,14 +104,34 @@ func unpackInto(files *tree.Tree, container *image.Container, app *runtime.App) 
 	if _, err := files.Finish(); err != nil {
 		return err
 	}
-	initrd, err := os.OpenFile(app.Root+".cpio", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	out, err := os.OpenFile(app.Root+".cpio", os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(files.WriteInitrd(initrd), initrd.Close()); err != nil {
+	if err := errors.Join(writeInitrd(out, files, app), out.Close()); err != nil {
 		return fmt.Errorf("an initial RAM disk of it: %w", err)
 	}
 	return nil
+}
+
+// writeInitrd writes the image's files and, behind them, the first process of 'vmm
+// run' with what it is to start.
+func writeInitrd(to io.Writer, files *tree.Tree, app *runtime.App) error {
+	if err := files.WriteInitrd(to); err != nil {
+		return err
+	}
+	init, err := tools.Beside(tools.Init)
+	if err != nil {
+		return err
+	}
+	p := protocol.Process{Args: app.Args, Env: app.Env, Dir: app.Dir, User: app.User.String(), AllCapabilities: true}
+	for _, g := range app.User.Groups {
+		p.Groups = append(p.Groups, strconv.FormatUint(uint64(g), 10))
+	}
+	if p.Dir != "" {
+		p.Dir = path.Join("/", p.Dir)
+	}
+	return initrd.Write(to, &protocol.Spec{Version: protocol.Version, Process: p}, init, "")
 }
 
 // commandPath is the path of the image's command, in the image.

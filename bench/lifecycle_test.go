@@ -43,7 +43,8 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// program is the path of vmm, with vmm-tools beside it: those of $VMM_BIN, or built.
+// program is the path of vmm, with vmm's other programs beside it: those of $VMM_BIN,
+// or built.
 func program(t *testing.T) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -53,11 +54,15 @@ func program(t *testing.T) string {
 		if built.dir, built.err = os.MkdirTemp("", "bench-test-"); built.err != nil {
 			return
 		}
-		for _, name := range []string{"vmm", "vmm-tools"} {
+		for name, from := range map[string][2]string{
+			"vmm":       {"vmm/cmd/vmm", "-E vmm_entry"},
+			"vmm-tools": {"vmm/cmd/vmm-tools", "-E vmm_entry"},
+			"vmm-init":  {"vmm/guest-images/init", ""},
+		} {
 			if bin := os.Getenv("VMM_BIN"); bin != "" {
 				built.err = errors.Join(built.err, os.Symlink(filepath.Join(filepath.Dir(bin), name), filepath.Join(built.dir, name)))
 			} else {
-				built.err = errors.Join(built.err, compile(name, "-E vmm_entry", "vmm/cmd/"+name))
+				built.err = errors.Join(built.err, compile(name, from[1], from[0]))
 			}
 		}
 	})
@@ -363,10 +368,11 @@ func TestKilledLeavesOnlyWhatTheNextRunRemoves(t *testing.T) {
 	measure(t, dir, "--suite", "start", "--runtimes", "process", "--parallel", "1")
 }
 
-// container writes a container image with one file, whose command is given.
+// container writes a container image with one file, whose command is given. It serves
+// only if it is started as the image wants it.
 func container(t *testing.T, file, command string) string {
 	t.Helper()
-	return containerOf(t, "fine", file, v1.Config{Cmd: []string{command}})
+	return containerOf(t, "user", file, v1.Config{Cmd: []string{command}, Env: []string{`QUOTED=a "b" c`}, User: "12:34", WorkingDir: "/srv"})
 }
 
 // containerOf is an image with a service that behaves as told, its configuration, and

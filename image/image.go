@@ -85,6 +85,17 @@ func Build(ctx context.Context, c Config) (err error) {
 	return c.moveBoot(filepath.Join(work, "boot"))
 }
 
+// Unpack unpacks what an image is to be made from into a tree, with folders to mount
+// things on. Output and Size have no meaning.
+func Unpack(ctx context.Context, c Config, t *tree.Tree) error {
+	if c.From == Dir {
+		if err := checkFolder(c.Path, t.Path()); err != nil {
+			return err
+		}
+	}
+	return c.fill(ctx, t, "")
+}
+
 func (c *Config) build(ctx context.Context, work string) (err error) {
 	t, err := tree.Make(filepath.Join(work, "tree"))
 	if err != nil {

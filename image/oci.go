@@ -33,6 +33,11 @@ type Container struct {
 	// name and an equals sign), Dir its working directory.
 	Command, Env []string
 	Dir          string
+	// Entrypoint and Default are the parts of Command: a user's arguments take the
+	// place of the second.
+	Entrypoint, Default []string
+	// StopSignal is what asks the program to end, by name or number; "" for SIGTERM.
+	StopSignal string
 	// User is whose process it is, as the image says: name or number, and perhaps
 	// a colon and a group.
 	User string
@@ -67,6 +72,7 @@ type config struct {
 	Config       struct {
 		Entrypoint, Cmd, Env []string
 		WorkingDir, User     string
+		StopSignal           string
 	} `json:"config"`
 	RootFS struct {
 		DiffIDs []string `json:"diff_ids"`
@@ -101,6 +107,16 @@ func OpenContainer(name string) (*Container, error) {
 		return nil, errors.Join(fmt.Errorf("%s: %w", name, err), s.Close())
 	}
 	return c, nil
+}
+
+// ID tells the image's files from those of others: it is made of the digests of its
+// layers, which Unpack checks.
+func (c *Container) ID() string {
+	h := sha256.New()
+	for _, l := range c.layers {
+		_, _ = io.WriteString(h, l.diffID+"\n")
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // Close closes the image's files.
@@ -183,11 +199,12 @@ func (c *Container) take(conf config, layers []layer) error {
 		}
 	}
 	c.layers = layers
-	c.Command = append(slices.Clone(conf.Config.Entrypoint), conf.Config.Cmd...)
+	c.Entrypoint, c.Default, c.StopSignal = conf.Config.Entrypoint, conf.Config.Cmd, conf.Config.StopSignal
+	c.Command = append(slices.Clone(c.Entrypoint), c.Default...)
 	// A name alone would be for its engine to fill in, from the environment here.
 	c.Env = slices.DeleteFunc(conf.Config.Env, func(e string) bool { return strings.Index(e, "=") < 1 })
 	c.Dir, c.User = conf.Config.WorkingDir, conf.Config.User
-	for _, word := range append(append([]string{c.Dir, c.User}, c.Command...), c.Env...) {
+	for _, word := range append(append([]string{c.Dir, c.User, c.StopSignal}, c.Command...), c.Env...) {
 		if strings.ContainsRune(word, 0) {
 			return fmt.Errorf("its configuration has a zero byte in %.80q", word)
 		}

@@ -20,16 +20,12 @@ func (c *cloudHypervisor) Find() (string, error) {
 func (c *cloudHypervisor) Files() []File { return c.files() }
 
 func (c *cloudHypervisor) Start(s Spec) (*Instance, error) {
-	words, err := c.app.kernelWords()
-	if err != nil {
-		return nil, err
-	}
 	return launch{
 		spec: s, port: c.app.Port, inGroup: true, console: true, stop: terminate,
 		args: []string{
 			"cloud-hypervisor", "--kernel", c.kernel, "--initramfs", c.initrd, "--cpus", "boot=1", "--memory", "size=" + c.mib(s) + "M",
 			"--net", "tap=" + s.Endpoint.Tap + ",mac=" + s.Endpoint.MAC.String(), "--serial", "tty", "--console", "off",
-			"--cmdline", "console=ttyS0 panic=-1 quiet " + address(s.Endpoint) + words,
+			"--cmdline", "console=ttyS0 panic=-1 quiet " + address(s.Endpoint) + c.app.kernelWords(),
 		},
 	}.start()
 }

@@ -31,15 +31,11 @@ func (f *firecracker) Start(s Spec) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	words, err := f.app.kernelWords()
-	if err != nil {
-		return nil, err
-	}
 	type object = map[string]any
 	config, err := json.Marshal(object{
 		"boot-source": object{
 			"kernel_image_path": f.kernel, "initrd_path": f.initrd,
-			"boot_args": "console=ttyS0 panic=-1 reboot=k pci=off i8042.nokbd i8042.noaux quiet " + address(s.Endpoint) + words,
+			"boot_args": "console=ttyS0 panic=-1 reboot=k pci=off i8042.nokbd i8042.noaux quiet " + address(s.Endpoint) + f.app.kernelWords(),
 		},
 		"drives":             []object{},
 		"machine-config":     object{"vcpu_count": 1, "mem_size_mib": mib},

@@ -63,10 +63,10 @@ func vmmPath() (string, error) {
 	return lookFor("vmm", "install it beside vmm-tools")
 }
 
-// machineConfined says whose process a workload is in a guest: the kernel starts it.
+// machineConfined says whose process a workload is in a guest.
 func machineConfined(app App) string {
 	if app.User.UID != 0 || app.User.GID != 0 {
-		return "root of the guest, not the image's user " + app.User.String() + ": its kernel starts it"
+		return "the image's user " + app.User.String() + " in the guest"
 	}
 	return "root of the guest"
 }

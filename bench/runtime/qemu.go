@@ -22,10 +22,6 @@ func (q *qemu) Find() (string, error) {
 func (q *qemu) Files() []File { return q.files() }
 
 func (q *qemu) Start(s Spec) (*Instance, error) {
-	words, err := q.app.kernelWords()
-	if err != nil {
-		return nil, err
-	}
 	return launch{
 		spec: s, port: q.app.Port, inGroup: true, console: true, stop: terminate,
 		args: []string{
@@ -34,7 +30,7 @@ func (q *qemu) Start(s Spec) (*Instance, error) {
 			"-kernel", q.kernel, "-initrd", q.initrd,
 			"-netdev", "tap,id=net0,script=no,downscript=no,ifname=" + s.Endpoint.Tap,
 			"-global", "virtio-mmio.force-legacy=false", "-device", "virtio-net-device,netdev=net0,mac=" + s.Endpoint.MAC.String(),
-			"-append", "console=ttyS0 panic=-1 reboot=t quiet " + address(s.Endpoint) + words,
+			"-append", "console=ttyS0 panic=-1 reboot=t quiet " + address(s.Endpoint) + q.app.kernelWords(),
 		},
 	}.start()
 }

@@ -62,26 +62,15 @@ func TestDefaultProfile(t *testing.T) {
 	}
 }
 
+// What an image says is in its initial RAM disk, and never on a kernel's command line,
+// where a double quote could make several words of one.
 func TestKernelWords(t *testing.T) {
-	a := App{Args: []string{"/bin/app", "-v", "two words", ""}, Env: []string{"PATH=/bin", "NOTE=a b"}}
-	want := ` rdinit=/bin/app PATH=/bin "NOTE=a b" -- -v "two words" ""`
-	if got, err := a.kernelWords(); got != want || err != nil {
-		t.Errorf("kernelWords() = %q, %v, want %q", got, err, want)
+	a := App{Root: "/image", Args: []string{"/bin/app", `x" init=/evil "`}, Env: []string{`A="`}}
+	if got, want := a.kernelWords(), " rdinit=/.vmm/init"; got != want {
+		t.Errorf("kernelWords() = %q, want %q", got, want)
 	}
-	if got, err := (App{}).kernelWords(); got != "" || err != nil {
-		t.Errorf("of a program alone: %q, %v", got, err)
-	}
-	for name, bad := range map[string]App{
-		"a quote":            {Args: []string{"/app", `x" init=/evil "`}},
-		"a quote in Env":     {Args: []string{"/app"}, Env: []string{`A="`}},
-		"a quote in command": {Args: []string{`/a"pp`}},
-		"a new line":         {Args: []string{"/app", "a\nb"}},
-		"many arguments":     {Args: make([]string, 40)},
-		"many variables":     {Args: []string{"/app"}, Env: make([]string, 40)},
-	} {
-		if got, err := bad.kernelWords(); err == nil {
-			t.Errorf("%s: kernelWords() = %q, want an error", name, got)
-		}
+	if got := (App{}).kernelWords(); got != "" {
+		t.Errorf("of a program alone: %q", got)
 	}
 }
 

@@ -1,10 +1,9 @@
 package runtime
 
 import (
-	"fmt"
 	"path/filepath"
-	"strings"
-	"unicode"
+
+	"vmm/run/protocol"
 )
 
 // Names are the runtimes, in the order of the report.
@@ -102,33 +101,11 @@ var BuiltIn = []App{
 	{Name: "rest-c", Port: 8080, Path: "/", Sorts: true},
 }
 
-// maxWords is how many arguments, and how many variables, a kernel takes for its
-// first process: MAX_INIT_ARGS and MAX_INIT_ENVS of init/main.c, less its own.
-const maxWords = 30
-
-// kernelWords are what the kernel's command line says of a container image's
-// command: it is the first process, its variables are words, and its arguments
-// follow two dashes. The init of an application alone needs no words. A kernel has
-// no way to write a double quote (next_arg in lib/cmdline.c): with one, a word
-// could become several.
-func (a App) kernelWords() (string, error) {
-	if a.Args == nil {
-		return "", nil
+// kernelWords are what the kernel's command line says of a container image: its
+// initial RAM disk says the rest. That of an application alone needs no words.
+func (a App) kernelWords() string {
+	if a.Root == "" {
+		return ""
 	}
-	if len(a.Args) > maxWords || len(a.Env) > maxWords {
-		return "", fmt.Errorf("the image's command has %d words and %d variables; a guest's kernel takes %d of each", len(a.Args), len(a.Env), maxWords)
-	}
-	words := append([]string{"rdinit=" + a.Args[0]}, a.Env...)
-	if len(a.Args) > 1 {
-		words = append(append(words, "--"), a.Args[1:]...)
-	}
-	for i, w := range words {
-		if strings.ContainsFunc(w, func(r rune) bool { return r == '"' || r < ' ' || r == 0x7f }) {
-			return "", fmt.Errorf("the image's command or environment has a double quote or control character in %.80q, which a kernel's command line cannot pass on", w)
-		}
-		if w == "" || strings.ContainsFunc(w, unicode.IsSpace) || strings.ContainsRune(w, 0xa0) {
-			words[i] = `"` + w + `"`
-		}
-	}
-	return " " + strings.Join(words, " "), nil
+	return " rdinit=/" + protocol.InitPath
 }

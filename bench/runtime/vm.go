@@ -32,14 +32,10 @@ func (v *vm) Start(s Spec) (*Instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	words, err := v.app.kernelWords()
-	if err != nil {
-		return nil, err
-	}
 	args := []string{
 		vmm, "boot", "--kernel", v.kernel, "--initrd", v.initrd, "--memory", v.mib(s) + "M", "--rng=false",
 		"--net", "tap=" + s.Endpoint.Tap + ",mac=" + s.Endpoint.MAC.String(),
-		"--append", "quiet " + address(s.Endpoint) + words,
+		"--append", "quiet " + address(s.Endpoint) + v.app.kernelWords(),
 	}
 	if v.shared {
 		args = append(args, "--share-kernel")

@@ -15,6 +15,6 @@ func main() {
 	start.Begin()
 	root := &cobra.Command{Use: "vmm", Short: "What vmm has beside machines"}
 	cli.Prepare(root)
-	root.AddCommand(newBench(), newExplore(), newImage(), newKernel(), newNet())
+	root.AddCommand(newBench(), newExplore(), newImage(), newKernel(), newNet(), newRun(), newPs(), newExec(), newLogs(), newStop(), newKill(), newRm())
 	os.Exit(cli.Run(root, os.Args[1:], func(error) string { return "" }))
 }

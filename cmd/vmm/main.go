@@ -33,6 +33,7 @@ const aboutVMM = "About vmm:"
 func groups() []group {
 	return []group{
 		{"Start a virtual machine:", []*cobra.Command{newBoot(), newRestore(), newTrace()}},
+		{"Run container images:", []*cobra.Command{inTools("run"), inTools("ps"), inTools("exec"), inTools("logs"), inTools("stop"), inTools("kill"), inTools("rm")}},
 		{"Watch one:", []*cobra.Command{newTop(), inTools("explore"), newInspect(), newTimeline()}},
 		{"Control one:", []*cobra.Command{newCtl(), newSnapshot()}},
 		{"Measure and prepare:", []*cobra.Command{inTools("bench"), inTools("image"), inTools("kernel"), newDoctor()}},

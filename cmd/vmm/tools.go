@@ -19,6 +19,13 @@ var toolCommands = map[string]string{ // with what they do, for the list of comm
 	"explore": "Look at a running machine in a web browser",
 	"image":   "Make disk images",
 	"kernel":  "Get kernels for guests",
+	"run":     "Run a container image as a virtual machine",
+	"ps":      "Show the machines that run images",
+	"exec":    "Execute a program in a machine that runs an image",
+	"logs":    "Show what the program of a detached machine has said",
+	"stop":    "Ask the program of a machine to end",
+	"kill":    "Send the program of a machine a signal",
+	"rm":      "Remove what is kept of detached machines that have ended",
 }
 
 // wantsTools reports whether a command line, or the completion of one, is for

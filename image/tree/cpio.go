@@ -31,12 +31,38 @@ func (t *Tree) WriteInitrd(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	c.header(unix.S_IFCHR|0o600, 0, 0, 1, 0, unix.Mkdev(5, 1), c.next(), console)
-	c.header(0, 0, 0, 1, 0, 0, 0, "TRAILER!!!")
-	if c.err == nil {
-		c.err = c.w.Flush()
+	c.console()
+	return c.end()
+}
+
+// Member is a file of an initial RAM disk that comes from no tree; without contents, a
+// folder.
+type Member struct {
+	Path     string
+	Contents io.Reader
+	Size     int64
+	Mode     uint32 // rights
+}
+
+// WriteMembers writes an initial RAM disk of some files, which the kernel adds to
+// those of another in front of it. With console, /dev/console is one of them.
+func WriteMembers(w io.Writer, console bool, members []Member) error {
+	c := &cpio{w: bufio.NewWriterSize(w, 1<<20)}
+	if console {
+		c.header(unix.S_IFDIR|0o755, 0, 0, 2, 0, 0, c.next(), "dev")
+		c.console()
 	}
-	return c.err
+	for _, m := range members {
+		kind := uint32(unix.S_IFREG)
+		if m.Contents == nil {
+			kind = unix.S_IFDIR
+		}
+		c.header(kind|m.Mode, 0, 0, 1, m.Size, 0, c.next(), m.Path)
+		if m.Contents != nil {
+			c.body(m.Contents, m.Size)
+		}
+	}
+	return c.end()
 }
 
 // cpio writes an archive. After an error it does nothing.
@@ -45,6 +71,19 @@ type cpio struct {
 	at  int64
 	ino uint32
 	err error
+}
+
+func (c *cpio) console() {
+	c.header(unix.S_IFCHR|0o600, 0, 0, 1, 0, unix.Mkdev(5, 1), c.next(), console)
+}
+
+// end completes the archive.
+func (c *cpio) end() error {
+	c.header(0, 0, 0, 1, 0, 0, 0, "TRAILER!!!")
+	if c.err == nil {
+		c.err = c.w.Flush()
+	}
+	return c.err
 }
 
 func (c *cpio) next() uint32 { c.ino++; return c.ino }

@@ -141,3 +141,16 @@ func (t *Tree) Files(to func(*os.File) error) error {
 		return to(file)
 	})
 }
+
+// Fingerprint tells the tree from itself after a change: it is made of all names, and
+// of what the host says of the files, their times of change included, which cannot be
+// set. It reads no contents.
+func (t *Tree) Fingerprint() (string, error) {
+	hash := sha256.New()
+	err := t.walk(func(f *file) error {
+		_, err := fmt.Fprintf(hash, "%q %d %d %o %d %d %d %d %d %d\n",
+			f.path, f.Dev, f.Ino, f.Mode, f.Uid, f.Gid, f.Size, f.Rdev, f.Mtim.Nano(), f.Ctim.Nano())
+		return err
+	})
+	return hex.EncodeToString(hash.Sum(nil)), err
+}

@@ -18,6 +18,8 @@ import (
 //	refuses  answers with status 503
 //	dies     answers 20 times and then ends
 //	modest   answers, unless its environment holds the secret of a test
+//	user     answers where it is the process of user 12 and group 34, in /srv, with
+//	         two variables, and ends elsewhere
 var mode = "fine"
 
 func main() {
@@ -38,6 +40,13 @@ func main() {
 				fmt.Println("it was given", e)
 				os.Exit(5)
 			}
+		}
+	case "user":
+		dir, _ := os.Getwd()
+		groups, _ := os.Getgroups()
+		if os.Getuid() != 12 || os.Getgid() != 34 || len(groups) > 1 || dir != "/srv" || os.Getenv("QUOTED") != `a "b" c` {
+			fmt.Println(os.Getuid(), os.Getgid(), groups, dir, os.Environ())
+			os.Exit(5)
 		}
 	}
 	var answered atomic.Int64
