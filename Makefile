@@ -127,7 +127,7 @@ test-devices: packages build ## what make test leaves out: the unikernel under l
 .PHONY: test-resets
 test-resets: ## reset each device 10,000 times with requests in flight, under the race detector
 	CGO_ENABLED=1 VMM_RESETS=10000 go test -race -count 1 -v -run 'TestResets?InFlight|TestResetWhileBusy' -timeout 2h \
-	  ./devices/virtio/virtiotest ./devices/virtio/net ./devices/virtio/vsock
+	  ./devices/virtio/virtiotest ./devices/virtio/net ./devices/virtio/p9 ./devices/virtio/vsock
 
 # Not part of make test: with other work on a machine of two processors it takes
 # twenty minutes.

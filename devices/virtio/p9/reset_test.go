@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -14,7 +15,13 @@ import (
 
 // A reset while the server reads, writes and syncs: nothing touches the guest's
 // memory afterwards, and the next driver gets answers to its own messages only.
-func TestResetInFlight(t *testing.T) { resetInFlight(t, 1, 200) }
+func TestResetInFlight(t *testing.T) {
+	rounds := 200
+	if n, err := strconv.Atoi(os.Getenv("VMM_RESETS")); err == nil {
+		rounds = n
+	}
+	resetInFlight(t, 1, rounds)
+}
 
 func resetInFlight(t testing.TB, seed uint64, rounds int) {
 	t.Helper()
