@@ -129,7 +129,7 @@ func enterBroker(mode sandbox.Mode) error {
 func (s *session) openOwn() {
 	if s.flags.verbose {
 		// The log has local time, whose rules Go reads when it needs them.
-		time.Now().Zone()
+		_, _ = time.Now().Zone()
 	}
 	s.own.host = doctor.NewProber()
 	s.later(s.own.host.Close)

@@ -50,7 +50,7 @@ type Config struct {
 	Path string // of the unix socket
 	// Dial connects to the program that listens at a port of the host, without
 	// waiting; nil to connect to the unix socket at Path with "_" and the port.
-	Dial func(port uint32) (*net.UnixConn, error)
+	Dial func(port uint32) (*net.UnixConn, error) `json:"-"`
 }
 
 // Device is a socket device.
