@@ -331,3 +331,39 @@ func FuzzRestore(f *testing.F) {
 		}
 	})
 }
+
+// A guest that keeps a device busy goes on doing so, restored again and again: with what
+// was in the queue when it was saved, and with the doorbells where they were.
+func TestRestoreWithBusyDevice(t *testing.T) {
+	kernel := buildGuest(t, "virtio.c")
+	for _, tt := range []struct {
+		transport Transport
+		words     string
+	}{{TransportMMIO, "all endless"}, {TransportPCI, "all endless"}, {TransportPCI, "none high endless"}} {
+		t.Run(fmt.Sprintf("%s %s", tt.transport, tt.words), func(t *testing.T) {
+			m := newMachine(t, nil, func(c *Config) {
+				c.Kernel, c.DebugExit, c.RNG, c.Transport, c.Cmdline = kernel, true, true, tt.transport, &tt.words
+			})
+			count := uint64(0)
+			for range 10 {
+				wait := inBackground(t, m)
+				count = awaitCount(t, m, count+20)
+				dir := filepath.Join(t.TempDir(), "snapshot")
+				if err := save(m, dir); err != nil {
+					t.Fatal(err)
+				}
+				m.stop(Outcome{Kind: Stopped}, nil)
+				wait()
+				m = restored(t, dir, Ends{}, nil)
+			}
+			wait := inBackground(t, m)
+			awaitCount(t, m, count+20)
+			if err := m.memory.PutUint32(doneAddr, 1); err != nil {
+				t.Fatal(err)
+			}
+			if o := wait(); o.Kind != DebugExit || o.Value != passed {
+				t.Errorf("it ends with %+v", o)
+			}
+		})
+	}
+}

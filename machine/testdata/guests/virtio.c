@@ -36,6 +36,9 @@ static struct { u16 flags, idx, ring[QUEUE_SIZE]; } avail __attribute__((aligned
 static volatile struct { u16 flags, idx; struct { u32 id, len; } ring[QUEUE_SIZE]; } used __attribute__((aligned(4096)));
 static volatile u8 buffer[BYTES] __attribute__((aligned(64)));
 
+// Where the guest counts requests, and is told to end.
+enum { COUNT = 0x300000, DONE = 0x300008 };
+
 // Registers of the MMIO transport, virtio 1.2 §4.2.2.
 enum { MMIO = 0xc0001000u };
 // Where PCI keeps what, virtio 1.2 §4.1.4; 0 for a guest on MMIO.
@@ -151,15 +154,20 @@ void run(const u8 *zero_page) {
 	desc[0].addr = (u64)buffer;
 	desc[0].len = BYTES;
 	desc[0].flags = 2; // the device writes
-	asm volatile("" : : : "memory");
-	avail.idx = 1;
-	asm volatile("mfence" : : : "memory");
-	if (common)
-		REG(u16, notify + REG(u16, common + 30) * multiplier) = 0;
-	else
-		REG(u32, MMIO + 0x50) = 0;
-	while (used.idx != 1)
-		;
+	u64 doorbell = common ? notify + REG(u16, common + 30) * multiplier : MMIO + 0x50;
+	// One request, or with "endless" one after the other, until somebody writes to DONE.
+	do {
+		asm volatile("" : : : "memory");
+		avail.idx++;
+		asm volatile("mfence" : : : "memory");
+		if (common)
+			REG(u16, doorbell) = 0;
+		else
+			REG(u32, doorbell) = 0;
+		while (used.idx != avail.idx)
+			;
+		REG(u64, COUNT)++;
+	} while (has(line, "endless") && !REG(u32, DONE));
 	u8 any = 0;
 	for (int i = 0; i < BYTES; i++)
 		any |= buffer[i];
