@@ -27,7 +27,7 @@ var Host = sync.OnceValue(func() *Layers {
 	case errno == unix.ENOSYS:
 		h.Landlock = errors.New("this host's kernel is built without Landlock (CONFIG_SECURITY_LANDLOCK), or older than Linux 5.13")
 	case errno == unix.EOPNOTSUPP:
-		h.Landlock = errors.New("Landlock is switched off when this host boots; add landlock to the kernel's lsm= list")
+		h.Landlock = errors.New("this host boots with Landlock switched off; add landlock to the kernel's lsm= list")
 	case errno != 0:
 		h.Landlock = fmt.Errorf("this host refuses Landlock: %w", errno)
 	default:

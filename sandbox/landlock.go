@@ -69,7 +69,7 @@ func newRules(h *Layers, n Needs) (_ *fileRules, err error) {
 	defer func() {
 		if err != nil {
 			r.close()
-			err = fmt.Errorf("Landlock: %w", err)
+			err = fmt.Errorf("rules of Landlock: %w", err)
 		}
 	}()
 	attr := unix.LandlockRulesetAttr{Handled_access_fs: handledFiles(h.LandlockVersion)}
@@ -136,7 +136,7 @@ func (r *fileRules) restrict() error {
 		return nil
 	}
 	if _, _, errno := syscall.AllThreadsSyscall(unix.SYS_LANDLOCK_RESTRICT_SELF, uintptr(r.fd), 0, 0); errno != 0 {
-		return fmt.Errorf("Landlock: %w", errno)
+		return fmt.Errorf("rules of Landlock: %w", errno)
 	}
 	return nil
 }

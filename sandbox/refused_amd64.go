@@ -1,5 +1,7 @@
 package sandbox
 
+//lint:file-ignore U1000 refused_amd64.s uses the variables
+
 import (
 	"encoding/binary"
 	"fmt"

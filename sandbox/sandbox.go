@@ -11,7 +11,6 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -216,6 +215,3 @@ const (
 	refusalBefore = "the sandbox refused a system call, "
 	refusalAfter  = ", and vmm ends: either the guest has broken into it, or this is a bug of vmm's; please report it"
 )
-
-// errUnsupported is a layer that there is not on this architecture.
-var errUnsupported = errors.New("vmm does not support it on this architecture")

@@ -2,6 +2,8 @@
 
 package sandbox
 
+import "errors"
+
 // Group is a set of things that a process does.
 type Group uint
 
@@ -27,6 +29,9 @@ var (
 	rules []rule
 	names []string
 )
+
+// errUnsupported is a layer that there is not on this architecture.
+var errUnsupported = errors.New("vmm does not support it on this architecture")
 
 func seccomp() error { return errUnsupported }
 
