@@ -35,6 +35,8 @@ func (m *machine) Reboot() error { m.note("reboot"); return nil }
 
 func (m *machine) Shutdown() error {
 	m.note("shutdown")
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	return m.noButton
 }
 
@@ -200,7 +202,9 @@ func TestStopAfter(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m, path := serve(t)
+			m.mu.Lock()
 			m.noButton = tt.noButton
+			m.mu.Unlock()
 
 			_, err := Call(path, Request{Command: Stop, After: tt.after})
 

@@ -16,7 +16,8 @@ import (
 // some arguments. filtered is false for a process without filters, which may make
 // them all.
 //
-// Each thread is stopped for a moment. It takes root's rights, and a kernel with
+// Each thread is stopped for a moment, which the caller may not be waiting for as the
+// process's parent: the one would take what the other waits for. It takes root's rights, and a kernel with
 // CONFIG_CHECKPOINT_RESTORE: without it, no process seems to have filters.
 func Allowed(pid int) (calls []string, filtered bool, err error) {
 	tasks, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(pid), "task"))

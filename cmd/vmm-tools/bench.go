@@ -34,7 +34,11 @@ plain process: the same application in each, started and asked in random order.`
 		Use: bench.InsideCommand, Hidden: true, Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return bench.Inside() },
 	}
-	cmd.AddCommand(newBenchRun(), newBenchList(), newBenchInstall(), newBenchReport(), newBenchCompare(), inside)
+	allowed := &cobra.Command{
+		Use: bench.AllowedCommand, Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return bench.Allowed(args[0]) },
+	}
+	cmd.AddCommand(newBenchRun(), newBenchList(), newBenchInstall(), newBenchReport(), newBenchCompare(), inside, allowed)
 	return cmd
 }
 
