@@ -105,22 +105,17 @@ func escapedCalls(ctx context.Context, pid int, f isolation.Fence) (int, error) 
 // make by its filters, or -1.
 const AllowedCommand = "allowed"
 
-// Allowed is what AllowedCommand does.
-func Allowed(pid string) error {
+// Allowed is what AllowedCommand prints about a process.
+func Allowed(pid string) (int, error) {
 	n, err := strconv.Atoi(pid)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	calls, filtered, err := sandbox.Allowed(n)
-	switch {
-	case err != nil:
-		return err
-	case !filtered:
-		fmt.Println(-1)
-	default:
-		fmt.Println(len(calls))
+	if err != nil || !filtered {
+		return -1, err
 	}
-	return nil
+	return len(calls), nil
 }
 
 // kernel is the version of the kernel that the application runs on.

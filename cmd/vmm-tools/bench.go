@@ -36,7 +36,14 @@ plain process: the same application in each, started and asked in random order.`
 	}
 	allowed := &cobra.Command{
 		Use: bench.AllowedCommand, Hidden: true, Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return bench.Allowed(args[0]) },
+		RunE: func(_ *cobra.Command, args []string) error {
+			n, err := bench.Allowed(args[0])
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cli.Out(), n)
+			return err
+		},
 	}
 	cmd.AddCommand(newBenchRun(), newBenchList(), newBenchInstall(), newBenchReport(), newBenchCompare(), inside, allowed)
 	return cmd
